@@ -7,7 +7,7 @@
 //! A train is what one system call carries: 64 KiB from TUN, or 45 datagrams from UDP. "small" means UDP packets with
 //! 64 bytes of payload, one per call, 64 calls per iteration.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -288,22 +288,35 @@ impl Pair {
     /// Measures how `near` receives these frames. `far` seals each of them into a train of its own.
     fn receive(&mut self, bencher: &mut criterion::Bencher<'_>, frames: &[Frame]) {
         let Self { near, far, clock, .. } = self;
-        let sealed = || seal(far, frames, clock);
-        bencher.iter_batched_ref(sealed, |trains| open(near, trains, clock), BatchSize::PerIteration);
+        // A path agent wants its probes answered.
+        let answers = RefCell::new(Vec::new());
+        let sealed = || {
+            for Sealed { contents, stride } in answers.take() {
+                far.handle_udp(&train(1, &contents, stride), clock.tick());
+                discard(far);
+            }
+            seal(far, frames, clock)
+        };
+        let answer = |transmit: &Transmit<'_>| answers.borrow_mut().push(Sealed::from(transmit));
+        bencher.iter_batched_ref(sealed, |trains| open(near, trains, clock, answer), BatchSize::PerIteration);
     }
 
     /// The same with a flow table that is emptied before each iteration.
     fn receive_into_an_empty_table(&mut self, bencher: &mut criterion::Bencher<'_>, frames: &[Frame]) {
         let configs = [None, self.allow.clone()].map(|allow| self.config_of_far(allow));
         let Self { near, far, clock, .. } = self;
-        let near = &std::cell::RefCell::new(near);
+        let near = &RefCell::new(near);
         let sealed = || {
             for config in configs.clone() {
                 add_peer(&mut near.borrow_mut(), 0, config, clock);
             }
             seal(far, frames, clock)
         };
-        bencher.iter_batched_ref(sealed, |trains| open(&mut near.borrow_mut(), trains, clock), BatchSize::PerIteration);
+        bencher.iter_batched_ref(
+            sealed,
+            |trains| open(&mut near.borrow_mut(), trains, clock, |_| {}),
+            BatchSize::PerIteration,
+        );
     }
 
     fn assert_nothing_dropped(&self) {
@@ -394,16 +407,20 @@ fn seal(far: &mut Node, frames: &[Frame], clock: &Clock) -> Vec<Sealed> {
         far.handle_tun(&frame.header, &mut frame.packet.clone(), clock.tick());
         carry(far, |transmit| sealed.push(transmit.into()));
     }
-    assert_eq!(sealed.len(), frames.len());
+    // A path agent may have something to say, too.
+    assert!(sealed.len() >= frames.len());
     sealed
 }
 
-fn open(near: &mut Node, trains: &[Sealed], clock: &Clock) {
+fn open(near: &mut Node, trains: &[Sealed], clock: &Clock, answer: impl Fn(&Transmit<'_>)) {
     for Sealed { contents, stride } in trains {
-        let train = UdpTrain { contents, stride: *stride, source: outside(2), via: Via::ANY, ecn: 0 };
-        near.handle_udp(&train, clock.tick());
-        discard(near);
+        near.handle_udp(&train(2, contents, *stride), clock.tick());
+        carry(near, |transmit| answer(black_box(transmit)));
     }
+}
+
+fn train(from: u8, contents: &[u8], stride: usize) -> UdpTrain<'_> {
+    UdpTrain { contents, stride, source: outside(from), via: Via::ANY, ecn: 0 }
 }
 
 /// Delivers everything that one node sends to the other.
@@ -411,8 +428,7 @@ fn deliver(from: &mut Node, number: u8, to: &mut Node, clock: &Clock) {
     let mut sent = Vec::new();
     carry(from, |transmit| sent.push(Sealed::from(transmit)));
     for Sealed { contents, stride } in sent {
-        let train = UdpTrain { contents: &contents, stride, source: outside(number), via: Via::ANY, ecn: 0 };
-        to.handle_udp(&train, clock.tick());
+        to.handle_udp(&train(number, &contents, stride), clock.tick());
     }
 }
 
