@@ -130,6 +130,7 @@ impl Path {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Via;
 
     #[test]
     fn a_different_address_is_a_different_path_and_a_new_port_is_not() {
@@ -143,5 +144,21 @@ mod tests {
         assert!(paths.named(first).is_none(), "what was said of the first path does not count for the second");
         let second = paths.primary().unwrap().tag(peer);
         assert_eq!(PathTag::from_bits(second.to_bits()), second);
+    }
+
+    #[test]
+    fn what_is_known_of_a_path_counts_for_its_uplink_alone() {
+        let over = |interface, is_pinned| Endpoint {
+            address: "203.0.113.1:51820".parse().unwrap(),
+            via: Via { is_pinned, ..Via::to([192, 168, 1, interface].into(), interface.into()) },
+        };
+        let (mut paths, peer) = (Paths::default(), PeerTag::from_bits(7));
+        assert!(paths.take(over(2, true)));
+        let first = paths.primary().unwrap().tag(peer);
+        assert!(paths.take(over(3, true)), "nothing is known of the other uplink");
+        assert!(paths.named(first).is_none());
+        assert!(!paths.take(over(2, true)), "and what was known of the first one counts again");
+        assert!(paths.named(first).is_some());
+        assert!(!paths.take(over(3, false)), "which way the kernel chooses makes no path");
     }
 }

@@ -10,6 +10,7 @@
 //! A private address (RFC 1918, RFC 4193, RFC 6598) means something to those who live in the same network. So with `auto` it
 //! is told only to a peer that shares a public address of ours, and to everybody if that is how a relay sees us.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
@@ -63,9 +64,10 @@ impl Candidates {
         let mut own: Vec<_> = host.of_uplinks().filter(|(ip, _)| usable(*ip)).collect();
         // Public ones first. Two links may have the same address.
         own.sort_by_key(|(ip, _)| is_private(*ip));
+        let choice = host.choice();
         for (ip, link) in own {
             let address = SocketAddr::new(ip, port);
-            let base = Some(Base { local: (ip, link), is_uplink: host.may_choose(ip, link) });
+            let base = Some(Base { local: (ip, link), is_uplink: ip.is_ipv4() && choice.contains(&link) });
             match all.iter_mut().find(|known| known.address == address) {
                 Some(known) => known.base = known.base.or(base),
                 None => all.push(Candidate { address, kind: CandidateKind::Host, base }),
@@ -130,20 +132,18 @@ impl Host {
         addresses.filter(move |address| uplinks.contains(&address.index)).map(|address| (address.ip, address.index))
     }
 
-    /// Whether a path may use this address of a link whatever the kernel prefers: the link has a default route of IPv4, and none
-    /// leads into what may be a tunnel. Datagrams of IPv6 cannot be held to an interface.
-    fn may_choose(&self, ip: IpAddr, link: u32) -> bool {
+    /// The links between which paths of IPv4 may choose, whatever the kernel prefers: those with a default route, if none leads
+    /// into what may be a tunnel. Datagrams of IPv6 cannot be held to an interface.
+    fn choice(&self) -> BTreeSet<u32> {
         let is_default = |route: &&Route| {
             let Route { destination, table, .. } = route;
             (*table, destination.prefix_len(), destination.addr().is_ipv4()) == (MAIN_TABLE, 0, true)
         };
-        let is_tunnel = |index: u32| {
-            let link = self.links.iter().find(|link| link.index == index);
-            let kind = link.and_then(|link| link.kind.as_deref());
-            kind.is_some_and(|kind| TUNNELS.contains(&kind) || PERHAPS_TUNNELS.contains(&kind))
-        };
-        let links: Vec<_> = self.routes.iter().filter(is_default).filter_map(|route| route.interface).collect();
-        ip.is_ipv4() && links.contains(&link) && !links.into_iter().any(is_tunnel)
+        let is_tunnel = |kind: &str| TUNNELS.contains(&kind) || PERHAPS_TUNNELS.contains(&kind);
+        let links: BTreeSet<_> = self.routes.iter().filter(is_default).filter_map(|route| route.interface).collect();
+        let mut kinds =
+            self.links.iter().filter(|link| links.contains(&link.index)).filter_map(|link| link.kind.as_deref());
+        if kinds.any(is_tunnel) { BTreeSet::new() } else { links }
     }
 
     /// The NAT in front of this host, as relays that see us at these addresses can tell: each relay says one.
@@ -329,6 +329,17 @@ mod tests {
         let observed = ["198.51.100.7:40000", "198.51.100.8:40001"];
         assert_eq!(of(&host, &observed[..1], &[]).all().len(), Node::MAX_LOCAL_CANDIDATES);
         assert_eq!([&observed[..1], &observed].map(|observed| of(&host, observed, &[]).uplinks().len()), [2, 2]);
+    }
+
+    /// As on a router whose default routes stand in tables of their own.
+    #[test]
+    fn how_relays_see_us_is_kept_where_many_links_have_addresses() {
+        let mut host = Host { routes: Vec::new(), ..host() };
+        host.links.extend((10..20).map(|index| link(index, None)));
+        host.addresses.extend((10..20).map(|index| address(index, &format!("192.168.{index}.1"))));
+        let candidates = of(&host, &["198.51.100.7:40000"], &[]);
+        assert_eq!(candidates.all().len(), Node::MAX_LOCAL_CANDIDATES);
+        assert_eq!(told(&candidates, Choice::Auto, false)[..2], ["198.51.100.7:40000", "198.51.100.7:51820"]);
     }
 
     #[test]

@@ -308,6 +308,30 @@ mod tests {
     }
 
     #[test]
+    fn a_pinned_datagram_costs_two_questions_and_follows_no_answer_older_than_a_second() {
+        isolated_async(|_| async {
+            let sources = Sources::new(51820);
+            let choose = |source, number: u32, at| {
+                let to = to(Ipv4Addr::from(0x7f00_0000 + number));
+                sources.choose(Leaving { source, to, is_pinned: true }, 0, || at)
+            };
+            let kept = Some((LOOPBACK.0, 0));
+            assert_eq!(choose(LOOPBACK, 1, at(0)), kept);
+            // One hundred questions in each tenth of a second are those of others.
+            let exhaust = |at| {
+                for number in 1_000..1_000 + QUESTIONS_MAX / 2 {
+                    assert_eq!(choose(LOOPBACK, number, at), kept, "{number}");
+                }
+                assert_eq!(choose(LOOPBACK, 2_000, at), None, "one more than is allowed");
+            };
+            exhaust(at(900));
+            assert_eq!(choose(LOOPBACK, 1, at(950)), kept, "an old answer");
+            exhaust(at(1_900));
+            assert_eq!(choose(LOOPBACK, 1, at(1_950)), None, "one that is too old");
+        });
+    }
+
+    #[test]
     fn a_rule_that_asks_for_protocol_and_ports_counts() {
         isolated_async(|netlink| async move {
             for arguments in [

@@ -46,14 +46,10 @@ impl Pairs {
         self.list.iter_mut().find(|pair| pair.number == number)
     }
 
-    /// The pair that a datagram from there belongs to.
+    /// The pair that a datagram from there belongs to: that of the base it came to, or else one whose base the kernel chooses.
     pub(super) fn at_mut(&mut self, from: Endpoint) -> Option<&mut Pair> {
-        let exact = self
-            .list
-            .iter()
-            .position(|pair| pair.endpoint.far() == from.far() && pair.endpoint.via.local == from.via.local);
-        let at = exact.or_else(|| self.list.iter().position(|pair| is_same(pair.endpoint, from)))?;
-        self.list.get_mut(at)
+        let pairs = self.list.iter_mut().filter(|pair| is_same(pair.endpoint, from));
+        pairs.min_by_key(|pair| pair.endpoint.via.local != from.via.local)
     }
 
     /// The number of the pair that a datagram from there belongs to. It is made if there is room.
