@@ -378,6 +378,18 @@ fn we_are_bound_at_a_limited_number_of_relays_of_peers() {
 }
 
 #[test]
+fn only_relays_that_answer_say_what_our_nat_does() {
+    let mut world = World::new(&[20, 40]);
+    world.agent(1, &[0, 1]);
+    world.wait(2_000);
+    let seen = world.addresses[&1];
+    assert_eq!(world.relays(1).views(), [seen; 2]);
+    world.servers.get_mut(&0).expect("a relay").is_up = false;
+    world.wait(120_000);
+    assert_eq!(world.relays(1).views(), [seen]);
+}
+
+#[test]
 fn after_a_move_the_relays_see_us_elsewhere() {
     let mut world = World::new(&[5, 30]);
     world.agent(1, &[0, 1]);
