@@ -234,6 +234,8 @@ mod tests {
         assert_eq!(uplinks.observed().collect::<Vec<_>>(), seen());
 
         assert_eq!(uplinks.due(), at(26));
+        uplinks.hasten(at(3));
+        assert_eq!(uplinks.due(), at(3), "the network has changed");
         let out = ask(&mut uplinks, &[relay(9)], &seen()[..1], at(26));
         assert_eq!(asked(&out), [(Some(MOBILE), relay(9))]);
         assert_eq!(answer(&mut uplinks, &out[0], (seen()[1], MOBILE), at(26)), Some(false), "as before");
