@@ -13,12 +13,14 @@
 //!
 //! A new field at the end of a message that may be missing needs no new version: older releases skip it.
 
+mod filter;
 mod relay_at;
 
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 use overlay_wire::signed::PublicKey;
 
+pub use filter::Filter;
 pub use relay_at::RelayAt;
 
 /// The version of this protocol.
@@ -200,6 +202,9 @@ pub enum Find {
     /// Keys whose text begins like this, at least 16 characters.
     #[n(5)]
     KeyPrefix(#[n(0)] String),
+    /// All that the caller may see and that match.
+    #[n(6)]
+    Matching(#[n(0)] Filter),
 }
 
 /// What one agent keeps for one other agent. It is replaced, never queued.

@@ -10,7 +10,7 @@ use super::event::{Event, Query};
 use super::work::{Class, Task};
 use super::{Asked, Client, LONGEST_WAIT, State};
 use crate::now::Now;
-use crate::protocol::{Code, Entry, Find, Label, MAX_ENTRY_LEN, RelayAt, Reply};
+use crate::protocol::{Code, Entry, Label, MAX_ENTRY_LEN, RelayAt, Reply};
 
 /// How long to wait if the rendezvous does not say how long.
 const A_MOMENT: Duration = Duration::from_secs(1);
@@ -132,7 +132,7 @@ impl Client {
         let Some((by, after)) = self.work.find_of(query).cloned() else { return };
         let mut records: Vec<_> = found.iter().filter_map(|bytes| self.open(bytes)).collect();
         let all = records.len();
-        records.retain(|record| matches(&by, record));
+        records.retain(|record| by.matches(record));
         for _ in records.len()..all {
             self.distrust(Distrust::NotAsked);
         }
@@ -260,18 +260,4 @@ impl Client {
 /// The wait that a rendezvous asks for, within reason.
 fn bounded(wait: Option<u32>) -> Duration {
     wait.map_or(A_MOMENT, |wait| Duration::from_millis(wait.into())).clamp(SHORTEST_WAIT, LONGEST_WAIT)
-}
-
-/// Whether a record is what was looked for.
-fn matches(by: &Find, record: &Record) -> bool {
-    match by {
-        Find::Key(key) => record.identity == *key,
-        Find::Name(name) => record.name == *name,
-        Find::Tag(tag) => record.tags.contains(tag),
-        Find::Address(address) => {
-            record.ipv4.is_some_and(|ipv4| ipv4[..] == address[..]) || record.ipv6().octets()[..] == address[..]
-        }
-        Find::All => true,
-        Find::KeyPrefix(prefix) => record.identity.to_string().starts_with(prefix.as_str()),
-    }
 }

@@ -53,8 +53,16 @@ impl Registry {
             }
             Find::Name(name) => one(self.agents.names.owner(name)),
             Find::Address(address) => one(self.by_address(address)?),
-            Find::Tag(tag) => self.page(self.agents.tagged(tag, start), &view),
-            Find::All => self.page(self.agents.listed(start), &view),
+            Find::Tag(tag) => self.page(self.agents.tagged(tag, start), &view, |_| true),
+            Find::All => self.page(self.agents.listed(start), &view, |_| true),
+            Find::Matching(filter) if !filter.is_valid() => return Err(Code::Malformed.into()),
+            Find::Matching(filter) => {
+                let matches = |record: &Record| filter.matches(record);
+                match &filter.tag {
+                    Some(tag) => self.page(self.agents.tagged(tag, start), &view, matches),
+                    None => self.page(self.agents.listed(start), &view, matches),
+                }
+            }
             Find::KeyPrefix(prefix) => {
                 let first = first_key(prefix).ok_or(Code::Malformed)?;
                 let start = match after {
@@ -62,7 +70,8 @@ impl Registry {
                     _ => Bound::Included(first),
                 };
                 let found = self.agents.listed(start);
-                self.page(found.take_while(|identity| identity.to_string().starts_with(prefix.as_str())), &view)
+                let found = found.take_while(|identity| identity.to_string().starts_with(prefix.as_str()));
+                self.page(found, &view, |_| true)
             }
         }))
     }
@@ -80,12 +89,17 @@ impl Registry {
     }
 
     /// As many records as one answer holds.
-    fn page<'a>(&'a self, identities: impl Iterator<Item = &'a PublicKey>, view: &View) -> Reply {
+    fn page<'a>(
+        &'a self,
+        identities: impl Iterator<Item = &'a PublicKey>,
+        view: &View,
+        is_meant: impl Fn(&Record) -> bool,
+    ) -> Reply {
         let mut records = Vec::new();
         let mut len = ANSWER_OVERHEAD;
         let mut last = None;
         for (looked_at, identity) in identities.enumerate() {
-            let record = self.agents.record(identity).filter(|record| view.shows(record));
+            let record = self.agents.record(identity).filter(|record| view.shows(record) && is_meant(record));
             let record_len = record.map_or(0, |record| record.bytes().len() + RECORD_OVERHEAD);
             if looked_at >= MAX_LOOKED_AT || records.len() >= MAX_FOUND || len + record_len > MAX_MESSAGE_LEN {
                 return Reply::Found { records, next: last };

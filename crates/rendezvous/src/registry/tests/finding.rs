@@ -1,8 +1,8 @@
 //! What an agent finds, and by what it looks.
 
-use overlay_wire::signed::{Visibility, XWING_KEY_LEN};
+use overlay_wire::signed::{Service, Transport, Visibility, XWING_KEY_LEN};
 
-use crate::protocol::{Code, Find, MAX_FOUND, Reply, Verb};
+use crate::protocol::{Code, Filter, Find, MAX_FOUND, Reply, Verb};
 use crate::scene::{DAY, World, agent, code};
 
 const NOBODY: [&str; 0] = [];
@@ -129,4 +129,53 @@ fn one_query_looks_at_a_bounded_number_of_agents() {
     assert_eq!(records.len(), 0);
     let reply = world.ask(stranger, Verb::Find { by: Find::All, after: Some(next) });
     assert_eq!(reply, Reply::Found { records: Vec::new(), next: None });
+}
+
+#[test]
+fn a_directory_is_searched_by_all_that_is_given_and_within_visibility() {
+    let mut world = World::new();
+    let service = |name: &str, text: &str| Service {
+        name: name.to_owned(),
+        transport: Transport::Tcp,
+        port: 8_000,
+        text: text.to_owned(),
+    };
+    for (n, tags, services, visibility) in [
+        (1, vec!["gpu", "eu"], vec![service("http", "Image search")], Visibility::Members),
+        (2, vec!["gpu"], vec![service("mcp", "")], Visibility::Public),
+        (3, vec!["eu"], vec![service("http", "weather")], Visibility::Members),
+        (4, vec!["gpu"], vec![service("http", "image search, hidden")], Visibility::Hidden),
+    ] {
+        world.join_as(n, |record| {
+            record.tags = tags.into_iter().map(str::to_owned).collect();
+            record.services = services;
+            record.visibility = visibility;
+        });
+    }
+    let member = world.join(5);
+    let stranger = world.connect(agent(99), 0);
+    let filter = |tag: &str, service: &str, text: &str| {
+        let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        Find::Matching(Filter { tag: some(tag), service: some(service), text: some(text) })
+    };
+    let mut find = |caller, by: Find| {
+        let mut names = world.find(caller, by);
+        names.sort_unstable();
+        names
+    };
+    for (by, expected) in [
+        (filter("gpu", "", ""), &["agent1", "agent2"][..]),
+        (filter("", "http", ""), &["agent1", "agent3"]),
+        (filter("gpu", "http", ""), &["agent1"]),
+        (filter("", "", "IMAGE"), &["agent1"]),
+        (filter("", "", "agent"), &["agent1", "agent2", "agent3", "agent5"]),
+        (filter("eu", "", "weath"), &["agent3"]),
+        (filter("eu", "mcp", ""), &[]),
+        (filter("", "", ""), &["agent1", "agent2", "agent3", "agent5"]),
+    ] {
+        assert_eq!(find(member, by.clone()), expected, "{by:?}");
+    }
+    assert_eq!(find(stranger, filter("gpu", "", "")), ["agent2"]);
+    let long = Find::Matching(Filter { text: Some("x".repeat(65)), ..Filter::default() });
+    assert_eq!(code(&world.ask(member, Verb::Find { by: long, after: None })), Some(Code::Malformed));
 }
