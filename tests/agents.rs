@@ -70,6 +70,7 @@ mod upgrades;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use lab::agents::befriend;
 use lab::{Agent, Host, SHORTLY, inside, within};
 use serde_json::Value;
 
@@ -107,16 +108,6 @@ fn is_refused_at_once(from: &Host, address: &str, port: u16) {
     }
     eprintln!("{} to {address} port {port}: refused after {fastest:?}", from.name());
     assert!(fastest < Duration::from_millis(10), "{fastest:?}");
-}
-
-/// Makes two agents trust each other: `alice` asks with these options, and `bob` approves with these.
-#[track_caller]
-fn befriend(alice: &Agent, handshake: &str, bob: &Agent, approve: &str) {
-    alice.ask(&format!("handshake bob {handshake}"));
-    bob.is_asked_by("alice");
-    bob.ask(&format!("approve alice {approve}"));
-    alice.sees("bob", "trusted");
-    bob.sees("alice", "trusted");
 }
 
 /// Waits until `from` gets the page of the agent at `address`.

@@ -360,6 +360,16 @@ impl Agent {
     }
 }
 
+/// Makes two agents trust each other: `alice` asks with these options, and `bob` approves with these.
+#[track_caller]
+pub fn befriend(alice: &Agent, handshake: &str, bob: &Agent, approve: &str) {
+    alice.ask(&format!("handshake bob {handshake}"));
+    bob.is_asked_by("alice");
+    bob.ask(&format!("approve alice {approve}"));
+    alice.sees("bob", "trusted");
+    bob.sees("alice", "trusted");
+}
+
 pub(super) fn config(host: &Host) -> PathBuf {
     host.dir().join(format!("{}.toml", host.interface()))
 }

@@ -50,6 +50,8 @@ impl Host {
             }),
         };
         host.ip("link set lo up");
+        // Daemons of agents write names there, which no other host is to find.
+        host.write_etc_hosts("127.0.0.1\tlocalhost\n::1\tlocalhost\n");
         host
     }
 
@@ -135,9 +137,23 @@ impl Host {
     /// Sets the content of `/etc/hosts` for programs on this host that start from now on. Later calls also affect
     /// programs that are already running.
     pub fn write_etc_hosts(&self, content: &str) {
-        let folder = Path::new("/etc/netns").join(self.namespace());
-        fs::create_dir_all(&folder).expect("/etc/netns, which `ip netns exec` reads");
-        fs::write(folder.join("hosts"), content).expect("a file in our own folder");
+        self.write_etc("hosts", content);
+    }
+
+    /// Its `/etc/hosts`.
+    pub fn etc_hosts(&self) -> String {
+        fs::read_to_string(self.etc().join("hosts")).expect("a file in our own folder")
+    }
+
+    /// Sets the content of a file in `/etc` for programs on this host that start from now on.
+    pub fn write_etc(&self, name: &str, content: &str) {
+        fs::create_dir_all(self.etc()).expect("/etc/netns, which `ip netns exec` reads");
+        fs::write(self.etc().join(name), content).expect("a file in our own folder");
+    }
+
+    /// The folder whose files stand for those in `/etc`.
+    pub fn etc(&self) -> PathBuf {
+        Path::new("/etc/netns").join(self.namespace())
     }
 
     /// Prepares a command to run on this host.

@@ -5,9 +5,7 @@
 //! that asks again earlier has a reason of its own. All other names do not exist.
 
 use std::collections::HashMap;
-use std::fs;
 use std::net::{IpAddr, UdpSocket};
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -38,10 +36,7 @@ impl NameServer {
     /// Starts the server. Programs on `host` that start from now on use it.
     #[track_caller]
     pub fn start(host: &Host) -> NameServer {
-        let folder = Path::new("/etc/netns").join(host.namespace());
-        fs::create_dir_all(&folder).expect("/etc/netns, which `ip netns exec` reads");
-        fs::write(folder.join("resolv.conf"), "nameserver 127.0.0.1\noptions timeout:1 attempts:2\n")
-            .expect("a file in our own folder");
+        host.write_etc("resolv.conf", "nameserver 127.0.0.1\noptions timeout:1 attempts:2\n");
         let socket = inside(host, || UdpSocket::bind("127.0.0.1:53")).expect("port 53 of our own namespace");
         socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a socket");
         let shared = Arc::<Mutex<Shared>>::default();

@@ -113,8 +113,11 @@ pub(crate) enum Verb {
     /// The agent is named by its whole key. When it asks for trust, it gets what is granted here without a further
     /// decision. If it has asked already, or is trusted, that is decided at once, as by `overlay approve`.
     Trust(agent::Trust),
-    /// Show this agent, its peers and what each may open
-    Agents(agent::On),
+    /// Show this agent, its peers and what each may open; or search the directory
+    ///
+    /// With any of `--all`, `--tag`, `--service` and `--search`, shows the agents of the network that match all of them and that
+    /// this one may see, page by page.
+    Agents(agent::Agents),
     /// Say which rule of which side decides whether something may be opened
     ///
     /// Prints the verdict, the side that decides, its rule, and what to type in order to change it. The exit code is 0 if
@@ -158,12 +161,24 @@ pub(crate) enum Verb {
     /// Run a relay, for agents that cannot reach each other directly
     #[command(subcommand, arg_required_else_help = false, disable_help_subcommand = true)]
     Relay(relay::Relay),
+    /// Serve names, as a process of a daemon
+    #[command(subcommand, hide = true, disable_help_subcommand = true)]
+    Names(Names),
     /// Print a completion script for a shell
     Completions(Completions),
     /// Print the manual page, or write all of them into a folder
     Man(Man),
     /// Print the version
     Version,
+}
+
+/// What a process of a daemon does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Names {
+    /// Answer DNS questions
+    Answer,
+    /// Keep the hosts file
+    Hosts,
 }
 
 #[derive(Debug, Args)]

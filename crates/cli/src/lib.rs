@@ -81,6 +81,7 @@ fn run(arguments: Arguments) -> ExitCode {
         Verb::Network(verb) => verbs::network::run(&session, &verb).map(success),
         Verb::Rendezvous(verb) => verbs::rendezvous::run(&session, verb).map(success),
         Verb::Relay(verb) => verbs::relay::run(&session, verb).map(success),
+        Verb::Names(role) => verbs::names::run(&role).map(success),
         Verb::Completions(arguments) => verbs::completions::run(&session, &arguments).map(success),
         Verb::Man(arguments) => verbs::man::run(&session, &arguments).map(success),
         Verb::Version => verbs::version::run(&session).map(success),

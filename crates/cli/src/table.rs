@@ -33,6 +33,9 @@ fn heading(status: &Status) -> String {
         ("running for", span(interface.uptime_seconds)),
         ("config", interface.config.display().to_string()),
     ];
+    if let Some(names) = &status.names {
+        lines.push(("names", format!("NAME.{}, by {}", names.domain, names.way)));
+    }
     if let Some(narrow) = narrow_paths(status) {
         lines.push(("warning", narrow));
     }

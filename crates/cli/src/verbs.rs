@@ -18,6 +18,7 @@ pub(crate) mod join;
 pub(crate) mod key;
 pub(crate) mod man;
 pub(crate) mod mtu;
+pub(crate) mod names;
 pub(crate) mod netcheck;
 pub(crate) mod network;
 pub(crate) mod path;

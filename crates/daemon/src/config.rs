@@ -93,7 +93,7 @@ pub struct Interface {
     pub fwmark: Option<u32>,
     /// Where the routes to `allowed_ips` go.
     pub table: Table,
-    /// Whether names of peers are made known to this host.
+    /// How the programs of this host find agents by name.
     pub dns: Dns,
     /// From where virtual IPs are reached, and whether a default route has a second lock.
     pub guard: Guard,
@@ -138,12 +138,16 @@ pub enum Table {
     Number(u32),
 }
 
-/// Whether names of peers are made known to this host. Neither does anything yet.
+/// How the programs of this host find agents by name. Static mode has no names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dns {
-    /// However this host takes them.
+    /// By systemd-resolved where this host asks it, else by the hosts file.
     #[default]
     Auto,
+    /// By systemd-resolved.
+    Resolved,
+    /// By the hosts file.
+    Hosts,
     /// Not at all.
     Off,
 }

@@ -9,6 +9,7 @@
 //! rendezvous  can it be reached, is it the pinned one, does it take this agent
 //! clock       which clock is wrong, and by how much
 //! addresses   which family is left out on this host
+//! names       do the programs of this host find agents by name
 //! trust       who has to do what for a tunnel, and who does not answer
 //! ```
 //!
@@ -20,6 +21,7 @@ mod clock;
 mod commands;
 mod finding;
 mod gather;
+mod names;
 mod patience;
 mod rendezvous;
 mod report;
@@ -64,6 +66,7 @@ struct Facts {
     no_family: Option<Failure>,
     /// The virtual IPs, as far as they are known.
     addresses: Option<Vec<IpNet>>,
+    names: Option<names::Names>,
     peers: Option<trust::Peers>,
 }
 
@@ -77,6 +80,7 @@ impl Facts {
             Some(failure) => findings.push(addresses::neither(failure)),
             None => findings.extend(addresses::judge(&self.warnings)),
         }
+        findings.extend(names::judge(&self.warnings, self.names.as_ref()));
         findings.extend(self.peers.iter().flat_map(|peers| trust::judge(peers, self.peer.as_deref())));
         // Stable: within a check, the order is that of its file.
         findings.sort_by_key(|finding| (finding.severity, finding.check));
@@ -113,6 +117,7 @@ impl Facts {
                 let addresses: Vec<_> = self.addresses.as_ref()?.iter().map(|net| net.addr().to_string()).collect();
                 if addresses.is_empty() { "none".to_owned() } else { addresses.join(", ") }
             }
+            Check::Names => names::told(self.names.as_ref()?),
             Check::Trust => trust::told(self.peers.as_ref()?),
         })
     }

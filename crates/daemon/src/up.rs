@@ -6,6 +6,7 @@
 mod door;
 mod follow;
 mod footprint;
+mod naming;
 mod paths;
 mod reload;
 mod resolving;
@@ -38,6 +39,7 @@ use crate::device::{self, Device, Start, open_tun};
 use crate::engine::{Former, Sockets, joins};
 use crate::failure::{ExitKind, Failure};
 use crate::host::{self, Host, Journal, LeftOut, Runtime};
+use crate::names::{Keeper, Names};
 use crate::resolve::Families;
 use crate::serving::socket::cannot_listen;
 use crate::view::View;
@@ -116,6 +118,7 @@ async fn run_config(file: Config, agent: Option<Agent>, options: Options) -> Res
     unlocked.warnings.retain(|line| !cleaned.warnings.contains(line));
     tell_cleaned(&unlocked);
     cleaned.removed.extend(unlocked.removed);
+    let keeper = config.agent.as_ref().and_then(|_| Names::keeper(config.interface.dns));
     confine(&Needs {
         runtime: Some(runtime.directory()),
         state: agent.as_ref().map(Agent::folder),
@@ -132,7 +135,7 @@ async fn run_config(file: Config, agent: Option<Agent>, options: Options) -> Res
     // A daemon that ended in order leaves nothing but its file, so what it knew is in that file or is lost.
     let former = host::flows::take(&runtime.flows(), has_guard || !cleaned.removed.is_empty());
     let (is_first, legacy) = (former.is_first, former.legacy.clone());
-    let started = start(Configs { file, config, left_out }, agent, &runtime, netlink, listening, former).await;
+    let started = start(Configs { file, config, left_out, keeper }, agent, &runtime, netlink, listening, former).await;
     // If it failed, no packet passed, so what was handed over still holds for the next attempt.
     if started.is_err()
         && let Err(error) = host::flows::put_back(&runtime.flows(), is_first, &legacy)
@@ -200,10 +203,11 @@ struct Configs {
     file: Option<Config>,
     config: Config,
     left_out: Vec<LeftOut>,
+    keeper: Option<Keeper>,
 }
 
 async fn start(
-    Configs { file, config, left_out }: Configs,
+    Configs { file, config, left_out, keeper }: Configs,
     mut agent: Option<Agent>,
     runtime: &Runtime,
     netlink: Netlink,
@@ -267,7 +271,11 @@ async fn start(
     if let Some(agent) = &mut agent {
         follow::tell(agent, &running).await?;
     }
-    let supervisor = Supervisor { running, paths, footprint, standing, resolving, door, agent };
+    let names = match &agent {
+        Some(agent) => naming::start(agent, &mut running, keeper).await?,
+        None => None,
+    };
+    let supervisor = Supervisor { running, paths, footprint, standing, resolving, door, agent, names };
     Ok((supervisor, Inputs { reports, requests, settings }))
 }
 

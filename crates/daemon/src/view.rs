@@ -8,7 +8,7 @@ mod path;
 mod path_mtu;
 mod status;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use overlay_core::{Instant, NodeStats};
 
@@ -21,6 +21,7 @@ pub use crate::device::table::PeerState;
 use crate::device::table::Table;
 use crate::engine::{Offload, Offloads, QueueFigures, Queues, ShellStats, now};
 use crate::host::HostFacts;
+use crate::names::Shown as NamesShown;
 pub use crate::path_kind::PathKind;
 pub use crate::warnings::StatusWarning;
 use crate::warnings::Warnings;
@@ -33,6 +34,7 @@ pub struct View {
     queues: OnceLock<Arc<Queues>>,
     host: OnceLock<Arc<HostFacts>>,
     refusals: OnceLock<Arc<Refusals>>,
+    names: Mutex<Option<NamesShown>>,
     started: Instant,
     warnings: Warnings,
 }
@@ -54,6 +56,7 @@ impl View {
             queues: OnceLock::new(),
             host: OnceLock::new(),
             refusals: OnceLock::new(),
+            names: Mutex::default(),
             started: now(),
             warnings: Warnings::default(),
         })
@@ -72,6 +75,16 @@ impl View {
     /// Sets where the agent counts what it refuses. Called once, in agent mode.
     pub(crate) fn attach_agent(&self, refusals: Arc<Refusals>) {
         let _ = self.refusals.set(refusals);
+    }
+
+    /// Sets what is shown of the names of agents.
+    pub(crate) fn set_names(&self, names: Option<NamesShown>) {
+        *self.names.lock().unwrap_or_else(PoisonError::into_inner) = names;
+    }
+
+    /// Returns what is shown of the names of agents.
+    pub(crate) fn names(&self) -> Option<NamesShown> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Returns everything that `overlay status` shows.

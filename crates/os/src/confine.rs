@@ -12,7 +12,7 @@ use std::io;
 use std::path::Path;
 
 use landlock::{
-    ABI, AccessFs, CompatLevel, Compatible as _, PathBeneath, PathFd, Ruleset, RulesetAttr as _,
+    ABI, Access as _, AccessFs, CompatLevel, Compatible as _, PathBeneath, PathFd, Ruleset, RulesetAttr as _,
     RulesetCreatedAttr as _,
 };
 use seccompiler::{
@@ -98,6 +98,18 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_modify_ldt,
 ];
 
+/// System calls by which a process reaches something new.
+const OPENING: &[libc::c_long] = &[
+    libc::SYS_socket,
+    libc::SYS_connect,
+    libc::SYS_bind,
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    libc::SYS_kill,
+    libc::SYS_pidfd_open,
+    libc::SYS_pidfd_send_signal,
+];
+
 /// The socket families that we open.
 const FAMILIES: [i32; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
 
@@ -125,6 +137,31 @@ const TIOCLINUX: u64 = 0x541c;
 pub fn refuse_system_calls() -> io::Result<()> {
     seccompiler::apply_filter_all_threads(&refusals()?).map_err(io::Error::other)?;
     seccompiler::apply_filter_all_threads(&unreadable_clone()?).map_err(io::Error::other)
+}
+
+/// Takes away from this process everything but the files and sockets that are open: it opens no file, connects to nothing,
+/// listens on nothing new and starts no program. The file part applies to the calling thread and those that it starts, so
+/// this must be called before there is a second thread.
+///
+/// # Errors
+/// Fails if the kernel lacks seccomp or Landlock. What it has is in force then.
+pub fn open_nothing() -> io::Result<()> {
+    let calls = OPENING.iter().map(|call| (*call, Vec::new())).collect();
+    let refused = refuse_system_calls();
+    let opening = program(calls, libc::EPERM)
+        .and_then(|program| seccompiler::apply_filter_all_threads(&program).map_err(io::Error::other));
+    read_and_write_nothing().and(opening).and(refused)
+}
+
+fn read_and_write_nothing() -> io::Result<()> {
+    let all = Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(AccessFs::from_all(ABI::V2))
+        .map_err(io::Error::other)?
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(ABI::V3))
+        .map_err(io::Error::other)?;
+    all.create().and_then(|ruleset| ruleset.restrict_self()).map(drop).map_err(io::Error::other)
 }
 
 fn refusals() -> io::Result<BpfProgram> {
@@ -239,6 +276,28 @@ mod tests {
             std::thread::spawn(|| ()).join().unwrap();
             let said = Command::new("sh").args(["-c", "cat /proc/self/status | grep ^Seccomp:"]).output().unwrap();
             assert_eq!(String::from_utf8_lossy(&said.stdout), "Seccomp:\t2\n", "{said:?}");
+        });
+    }
+
+    #[test]
+    fn a_process_that_opens_nothing_goes_on_with_what_it_has() {
+        let mut open = fs::File::open("/proc/self/status").unwrap();
+        apart(|| {
+            rustix::thread::set_no_new_privs(true).unwrap();
+            if let Err(error) = read_and_write_nothing() {
+                eprintln!("not applicable: this kernel has no Landlock: {error}");
+                return;
+            }
+            let calls = OPENING.iter().map(|call| (*call, Vec::new())).collect();
+            seccompiler::apply_filter(&program(calls, libc::EPERM).unwrap()).unwrap();
+            for call in OPENING {
+                assert_eq!(errno_of(*call, -1), Some(libc::EPERM), "system call {call}");
+            }
+            assert_eq!(fs::read("/etc/passwd").unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+            assert_eq!(fs::read_dir("/").unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+            let mut text = String::new();
+            io::Read::read_to_string(&mut open, &mut text).unwrap();
+            assert!(text.contains("Seccomp"));
         });
     }
 

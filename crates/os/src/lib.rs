@@ -17,6 +17,7 @@ pub mod dates;
 pub mod descriptors;
 pub mod folder;
 pub mod handed_over;
+pub mod host_name;
 pub mod interface;
 pub mod line_log;
 pub mod memory;

@@ -13,6 +13,7 @@ use std::ptr;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use rustix::process::{Pid, setsid, test_kill_process};
+use rustix::thread::clear_ambient_capability_set;
 
 /// The user or group ID that stands for "none".
 const NOBODY: u32 = u32::MAX;
@@ -196,6 +197,12 @@ pub fn spawn_detached(command: &mut Command) -> io::Result<Child> {
     // SAFETY: only async-signal-safe calls are allowed between fork and exec. setsid is one, and it allocates nothing.
     unsafe { command.pre_exec(|| setsid().map(drop).map_err(io::Error::from)) };
     command.spawn()
+}
+
+/// Makes `command` start without the capabilities that a service manager has told this process to hand on.
+pub fn without_ambient(command: &mut Command) {
+    // SAFETY: only async-signal-safe calls are allowed between fork and exec. prctl is one, and it allocates nothing.
+    unsafe { command.pre_exec(|| clear_ambient_capability_set().map_err(io::Error::from)) };
 }
 
 #[cfg(test)]

@@ -86,6 +86,44 @@ pub(crate) struct Peer {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Agents {
+    /// The directory: every agent that this one may see
+    #[arg(long)]
+    pub(crate) all: bool,
+
+    /// The directory: only agents that claim this tag
+    #[arg(long, value_name = "TAG")]
+    pub(crate) tag: Option<String>,
+
+    /// The directory: only agents that offer a service of this name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) service: Option<String>,
+
+    /// The directory: only agents whose name, tags or services contain this text
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) search: Option<String>,
+
+    /// The directory: how many agents to show
+    #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) limit: u16,
+
+    /// The directory: go on after this key, which the page before names
+    #[arg(long, value_name = "KEY")]
+    pub(crate) after: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) on: On,
+}
+
+impl Agents {
+    /// Whether the directory is wanted.
+    pub(crate) fn is_directory(&self) -> bool {
+        let Self { all, tag, service, search, after, .. } = self;
+        *all || [tag, service, search, after].into_iter().any(Option::is_some)
+    }
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Find {
     /// Name of an agent; by default, all that this one may see
     #[arg(value_name = "NAME")]

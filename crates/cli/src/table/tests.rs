@@ -56,6 +56,7 @@ fn status_of(peers: Vec<PeerStatus>, drops: &[(&str, u64)]) -> Status {
         queues: BTreeMap::new(),
         offloads: BTreeMap::new(),
         host: None,
+        names: None,
         warnings: Vec::new(),
     }
 }

@@ -1,16 +1,20 @@
-//! `overlay agents`: this agent, its peers, and what each side may open.
+//! `overlay agents`: this agent, its peers, and what each side may open; or the directory.
 
 use overlay_daemon::Failure;
 use overlay_daemon::agent::request::{AgentPeer, AgentStatus, Meeting};
 
-use crate::arguments::agent::On;
+use crate::arguments::agent::Agents;
 use crate::figures::{distance, now, span};
 use crate::session::Session;
+use crate::verbs::find;
 use crate::verbs::key::rotate;
 use crate::{columns, inert};
 
-pub(crate) fn run(session: &Session, arguments: &On) -> Result<(), Failure> {
-    let client = session.client(arguments.interface.as_deref(), "overlay agents -I")?;
+pub(crate) fn run(session: &Session, arguments: &Agents) -> Result<(), Failure> {
+    if arguments.is_directory() {
+        return find::directory(session, arguments);
+    }
+    let client = session.client(arguments.on.interface.as_deref(), "overlay agents -I")?;
     let answer = session.block_on(client.agent())?;
     session.output.result(&answer, || text(&answer.agent, now()));
     Ok(())

@@ -1,11 +1,16 @@
-//! `overlay find`: looks for agents at the rendezvous, by name or by tag.
+//! `overlay find`: looks for agents at the rendezvous, by name or by tag; and the directory of `overlay agents`.
 
 use overlay_daemon::Failure;
 use overlay_daemon::agent::request::{self, AgentRecord};
+use overlay_daemon::client::Client;
 
-use crate::arguments::agent::Find;
+use crate::arguments::agent::{Agents, Find};
+use crate::figures::{now, span};
 use crate::session::Session;
 use crate::{columns, inert};
+
+/// The most agents that `find` shows.
+const MOST: usize = 1_000;
 
 pub(crate) fn run(session: &Session, arguments: &Find) -> Result<(), Failure> {
     let command = match &arguments.name {
@@ -13,13 +18,47 @@ pub(crate) fn run(session: &Session, arguments: &Find) -> Result<(), Failure> {
         None => "overlay find -I".to_owned(),
     };
     let client = session.client(arguments.on.interface.as_deref(), &command)?;
-    let find = request::Find { name: arguments.name.clone(), tag: arguments.tag.clone() };
-    let answer = session.block_on(client.find_agents(&find))?;
-    session.output.result(&answer, || text(&answer.agents));
+    let find = request::Find { name: arguments.name.clone(), tag: arguments.tag.clone(), ..request::Find::default() };
+    show(session, &client, find, MOST)
+}
+
+/// Shows agents of the directory.
+pub(crate) fn directory(session: &Session, arguments: &Agents) -> Result<(), Failure> {
+    let client = session.client(arguments.on.interface.as_deref(), "overlay agents --all -I")?;
+    let Agents { tag, service, search, after, limit, .. } = arguments;
+    let find = request::Find {
+        name: None,
+        tag: tag.clone(),
+        service: service.clone(),
+        search: search.clone(),
+        after: after.clone(),
+    };
+    show(session, &client, find, usize::from(*limit))
+}
+
+/// Asks for one page after the other until there are enough.
+fn show(session: &Session, client: &Client, mut find: request::Find, limit: usize) -> Result<(), Failure> {
+    let mut answer = session.block_on(client.find_agents(&find))?;
+    while answer.agents.len() < limit
+        && let Some(next) = answer.next.take()
+    {
+        find.after = Some(next);
+        let page = session.block_on(client.find_agents(&find))?;
+        answer.agents.extend(page.agents);
+        answer.next = page.next;
+    }
+    if answer.agents.len() > limit {
+        answer.agents.truncate(limit);
+        answer.next = answer.agents.last().map(|last| last.identity.clone());
+    }
+    if let Some(next) = &answer.next {
+        session.output.say(&format!("there may be more: --after {next}"));
+    }
+    session.output.result(&answer, || text(&answer.agents, now()));
     Ok(())
 }
 
-fn text(agents: &[AgentRecord]) -> String {
+fn text(agents: &[AgentRecord], now: u64) -> String {
     if agents.is_empty() {
         return "no agents".to_owned();
     }
@@ -31,9 +70,19 @@ fn text(agents: &[AgentRecord]) -> String {
             inert::text(&agent.state),
             columns::tags(&agent.tags, &agent.attested_tags),
             columns::texts(&agent.services),
+            source(agent, now),
         ]
     };
-    columns::table(["agent", "key", "addresses", "state", "tags", "services"], agents.iter().map(row))
+    columns::table(["agent", "key", "addresses", "state", "tags", "services", "said"], agents.iter().map(row))
+}
+
+/// When the agent has said this, and who has passed it on.
+fn source(agent: &AgentRecord, now: u64) -> String {
+    let age = span(now.saturating_sub(agent.issued));
+    match &agent.rendezvous {
+        Some(rendezvous) => format!("{age} ago, by {}", inert::text(rendezvous)),
+        None => format!("{age} ago, known here"),
+    }
 }
 
 #[cfg(test)]
@@ -52,6 +101,8 @@ mod tests {
             attested_tags: vec!["lab".to_owned(), "ops".to_owned()],
             services: vec!["tcp/8000=search\x1b[5m".to_owned()],
             state: "unknown".to_owned(),
+            rendezvous: Some("https://rv.example.net:7447".to_owned()),
+            issued: 1_000,
         };
         let bare = AgentRecord {
             name: String::new(),
@@ -60,9 +111,10 @@ mod tests {
             attested_tags: Vec::new(),
             services: Vec::new(),
             state: "self".to_owned(),
+            rendezvous: None,
             ..bob.clone()
         };
-        golden("overlay find", text(&[bob, bare]));
-        golden("nobody", text(&[]));
+        golden("overlay find", text(&[bob, bare], 4_700));
+        golden("nobody", text(&[], 0));
     }
 }

@@ -83,6 +83,8 @@ mod tests {
             attested_tags: Vec::new(),
             services: Vec::new(),
             state: "trusted".to_owned(),
+            rendezvous: None,
+            issued: 0,
         }
     }
 

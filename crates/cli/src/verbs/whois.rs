@@ -57,6 +57,8 @@ mod tests {
             attested_tags: vec!["ops".to_owned()],
             services: Vec::new(),
             state: "trusted".to_owned(),
+            rendezvous: None,
+            issued: 0,
         };
         golden("overlay whois bob", text(std::slice::from_ref(&bob)));
         golden("two of them", text(&[bob.clone(), AgentRecord { name: "bobby\n".to_owned(), ..bob }]));

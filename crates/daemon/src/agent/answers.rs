@@ -11,12 +11,10 @@ use overlay_wire::signed::{PublicKey, Record, ScopeList, Signed};
 use super::letters::chance;
 use super::named::impossible;
 use super::questions::Goal;
-use super::request::{
-    AgentCall, AgentRecord, AgentReply, AgentRequest, AgentStatus, Approve, Decided, Handshake, Reply,
-};
-use super::shown::{Progress, addresses, pending_request, shown_peer, shown_service};
+use super::request::{AgentCall, AgentReply, AgentRequest, AgentStatus, Approve, Decided, Found, Handshake, Reply};
+use super::shown::{Progress, pending_request, shown_peer};
 use super::trust::{Effect, Impossible, Relation, Terms, Word};
-use super::{Agent, Changed, NOTHING};
+use super::{Agent, Changed, NOTHING, directory};
 use crate::failure::{ExitKind, Failure};
 
 /// An answer that is given once the data plane follows.
@@ -100,12 +98,13 @@ impl Agent {
                 self.answer(reply, Ok(AgentReply::Peers(Box::new(status))));
             }
             AgentRequest::Find(find) => {
-                let by = match (find.name, find.tag) {
-                    (Some(name), _) => By::Name(name),
-                    (None, Some(tag)) => By::Tag(tag),
-                    (None, None) => By::All,
+                return match directory::wanted(find) {
+                    Ok((by, after)) => self.ask_rendezvous("them".to_owned(), (by, None), Goal::Show(after), reply),
+                    Err(failure) => {
+                        self.answer(reply, Err(failure));
+                        NOTHING
+                    }
                 };
-                return self.ask_rendezvous("them".to_owned(), (by, None), Goal::Show, reply);
             }
             AgentRequest::Whois(who) => return self.whois(&who, reply),
             AgentRequest::RotateKey(rotate) => {
@@ -232,12 +231,12 @@ impl Agent {
         });
         match (known, by) {
             (Ok(Some(record)), _) => {
-                let shown = self.shown(&record);
-                self.answer(reply, Ok(AgentReply::Found(vec![shown])));
+                let found = Found { agents: vec![self.shown(&record, None)], next: None };
+                self.answer(reply, Ok(AgentReply::Found(found)));
                 NOTHING
             }
-            (Ok(None), Some(by)) => self.ask_rendezvous(who.to_owned(), (by, None), Goal::Show, reply),
-            (Ok(None), None) => self.look_up(who, Goal::Show, reply),
+            (Ok(None), Some(by)) => self.ask_rendezvous(who.to_owned(), (by, None), Goal::Show(None), reply),
+            (Ok(None), None) => self.look_up(who, Goal::Show(None), reply),
             (Err(failure), _) => {
                 self.answer(reply, Err(failure));
                 NOTHING
@@ -269,23 +268,6 @@ impl Agent {
     pub(super) fn progress_of(&self, relation: &Relation) -> Option<Progress> {
         let (id, progress) = self.progress.get(&relation.identity)?;
         relation.asked.as_ref().filter(|asked| asked.request.id == *id).map(|_| *progress)
-    }
-
-    pub(super) fn shown(&self, record: &Signed<Record>) -> AgentRecord {
-        let state = if record.identity == self.book.me() {
-            "self"
-        } else {
-            self.book.relation(&record.identity).map_or("unknown", |relation| self.state_of(relation))
-        };
-        AgentRecord {
-            name: record.name.clone(),
-            identity: record.identity.to_string(),
-            addresses: addresses(record),
-            tags: record.tags.clone(),
-            attested_tags: record.attested_tags(),
-            services: record.services.iter().map(shown_service).collect(),
-            state: state.to_owned(),
-        }
     }
 
     /// When a grant ends that holds for so many seconds.

@@ -81,7 +81,7 @@ impl Agent {
             }
             Event::Message { from, id, sealed } => return self.on_message(from, id, &sealed),
             Event::Slot { from, slot, sealed } => return self.on_slot(from, slot, &sealed),
-            Event::Found { query, records, .. } => return self.on_found((*at, query), records),
+            Event::Found { query, records, next } => return self.on_found((*at, query), records, next),
         }
         NOTHING
     }

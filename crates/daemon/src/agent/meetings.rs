@@ -309,10 +309,10 @@ impl Meetings {
     }
 
     /// Looks for records wherever this agent is registered. Each answers by itself.
-    pub(super) fn find(&mut self, by: &Find, now: Now) -> Result<Vec<(At, Query)>, TooMuch> {
+    pub(super) fn find(&mut self, by: &Find, after: Option<PublicKey>, now: Now) -> Result<Vec<(At, Query)>, TooMuch> {
         let registered = self.all.iter_mut().filter(|meeting| meeting.is_registered);
         let asked: Vec<_> = registered
-            .map(|meeting| Ok((meeting.place.rendezvous, meeting.client.find(by.clone(), None, now)?)))
+            .map(|meeting| Ok((meeting.place.rendezvous, meeting.client.find(by.clone(), after, now)?)))
             .collect();
         match asked.first() {
             Some(Err(too_much)) if asked.iter().all(Result::is_err) => Err(*too_much),
@@ -408,6 +408,11 @@ impl Meetings {
             member_until: meeting.proof.until().map(|at| at / 1_000),
         };
         self.all.iter().map(shown).collect()
+    }
+
+    /// The rendezvous with this key, as people write it.
+    pub(super) fn url(&self, at: &At) -> Option<String> {
+        self.all.iter().find(|meeting| meeting.place.rendezvous == *at).map(|meeting| meeting.place.to_string())
     }
 
     /// How each stands, for programs.

@@ -9,7 +9,7 @@ use overlay_wire::signed::{PublicKey, Record, Signed};
 use tokio::time::Instant;
 
 use super::named::{Named, ambiguous, unknown};
-use super::request::{AgentReply, Approve, Handshake, Reply};
+use super::request::{AgentReply, Approve, Found, Handshake, Reply};
 use super::time::now;
 use super::{Agent, At, Changed, NOTHING};
 use crate::failure::{ExitKind, Failure};
@@ -42,7 +42,8 @@ pub(super) enum Goal {
     Handshake(Handshake, u32),
     /// An approval by this user. The agent that asks has named itself, and the rendezvous says whose the name is.
     Approve(Approve, u32, PublicKey),
-    Show,
+    /// To show the agents after this one.
+    Show(Option<PublicKey>),
     /// An approval by a tag of this agent, whose request waits.
     Attested(PublicKey),
 }
@@ -59,6 +60,16 @@ impl Asked {
             .with_hint(hint_without_rendezvous(&self.goal));
         let _ = self.reply.send(Err(failure));
     }
+}
+
+/// What a rendezvous has found.
+#[derive(Default)]
+struct Page {
+    records: Vec<Signed<Record>>,
+    /// Which one.
+    from: Option<String>,
+    /// After whom there may be more.
+    next: Option<PublicKey>,
 }
 
 /// A question that is not passed on yet.
@@ -87,6 +98,12 @@ impl Agent {
         reply: Reply,
     ) -> Changed {
         if let Some(cause) = self.meetings.failure() {
+            if let (Goal::Show(after), Some(found)) = (&goal, self.known_here(&by)) {
+                // The first page has them all.
+                let found = if after.is_none() { found } else { Found::default() };
+                let _ = reply.send(Ok(AgentReply::Found(found)));
+                return NOTHING;
+            }
             let failure = Failure::new(ExitKind::Timeout, "the rendezvous is not connected")
                 .with_cause(cause)
                 .with_hint(hint_without_rendezvous(&goal));
@@ -108,7 +125,11 @@ impl Agent {
     /// Asks every rendezvous.
     fn pass_on(&mut self, mut asked: Asked) {
         asked.is_denied = false;
-        match self.meetings.find(&asked.by, now()) {
+        let after = match asked.goal {
+            Goal::Show(after) => after,
+            _ => None,
+        };
+        match self.meetings.find(&asked.by, after, now()) {
             Ok(queries) if queries.is_empty() => self.held.push(Held { asked, from: Instant::now() }),
             Ok(queries) => {
                 let number = self.asked.last_key_value().map_or(0, |(last, _)| last + 1);
@@ -172,12 +193,21 @@ impl Agent {
         for (number, asked) in late {
             self.queries.retain(|_, other| *other != number);
             match asked.is_denied {
-                true => changed = changed.and(self.answer_question(asked, Vec::new())),
-                false => asked.give_up(),
+                true => changed = changed.and(self.answer_question(asked, Page::default())),
+                false => self.give_up_question(asked),
             }
         }
-        self.held.extract_if(.., |held| held.asked.until <= now).for_each(|held| held.asked.give_up());
+        let held: Vec<_> = self.held.extract_if(.., |held| held.asked.until <= now).collect();
+        held.into_iter().for_each(|held| self.give_up_question(held.asked));
         changed
+    }
+
+    /// Nobody has answered. What is known here is better than nothing.
+    fn give_up_question(&self, asked: Asked) {
+        match (&asked.goal, self.known_here(&asked.by)) {
+            (Goal::Show(None), Some(found)) => drop(asked.reply.send(Ok(AgentReply::Found(found)))),
+            _ => asked.give_up(),
+        }
     }
 
     /// This agent cannot be registered, so what waits for that is not answered.
@@ -196,10 +226,15 @@ impl Agent {
     }
 
     /// Handles the records that a rendezvous has found.
-    pub(super) fn on_found(&mut self, query: (At, Query), records: Vec<Signed<Record>>) -> Changed {
+    pub(super) fn on_found(
+        &mut self,
+        query: (At, Query),
+        records: Vec<Signed<Record>>,
+        next: Option<PublicKey>,
+    ) -> Changed {
         let Some(number) = self.queries.remove(&query) else { return NOTHING };
         let records = self.judge_found(records);
-        if records.is_empty() && self.queries.values().any(|other| *other == number) {
+        if records.is_empty() && next.is_none() && self.queries.values().any(|other| *other == number) {
             // A different one may know.
             if let Some(asked) = self.asked.get_mut(&number) {
                 asked.is_denied = true;
@@ -207,12 +242,19 @@ impl Agent {
             return NOTHING;
         }
         self.queries.retain(|_, other| *other != number);
-        let Some(asked) = self.asked.remove(&number) else { return NOTHING };
-        self.answer_question(asked, records)
+        let Some(mut asked) = self.asked.remove(&number) else { return NOTHING };
+        if let (Goal::Show(after), true, Some(next)) = (&mut asked.goal, records.is_empty(), next) {
+            // It looks at a bounded number of agents for each answer.
+            *after = Some(next);
+            self.pass_on(asked);
+            return NOTHING;
+        }
+        self.answer_question(asked, Page { records, from: self.meetings.url(&query.0), next })
     }
 
     /// Answers a question by what was found.
-    fn answer_question(&mut self, mut asked: Asked, records: Vec<Signed<Record>>) -> Changed {
+    fn answer_question(&mut self, mut asked: Asked, page: Page) -> Changed {
+        let Page { records, from, next } = page;
         if records.is_empty()
             && let Some(by) = asked.otherwise.take()
         {
@@ -221,8 +263,9 @@ impl Agent {
             return NOTHING;
         }
         match asked.goal {
-            Goal::Show => {
-                let found = records.iter().map(|record| self.shown(record)).collect();
+            Goal::Show(_) => {
+                let agents = records.iter().map(|record| self.shown(record, from.clone())).collect();
+                let found = Found { agents, next: next.map(|next| next.to_string()) };
                 let _ = asked.reply.send(Ok(AgentReply::Found(found)));
                 NOTHING
             }
@@ -267,7 +310,7 @@ fn hint_without_rendezvous(goal: &Goal) -> String {
         Goal::Approve(_, _, identity) => {
             format!("compare the key with its owner, then: sudo overlay approve {identity}")
         }
-        Goal::Handshake(..) | Goal::Show | Goal::Attested(_) => {
+        Goal::Handshake(..) | Goal::Show(_) | Goal::Attested(_) => {
             "overlay agents shows whether the rendezvous is connected".to_owned()
         }
     }

@@ -115,6 +115,15 @@ pub struct Find {
     /// Only agents that claim this tag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tag: Option<String>,
+    /// Only agents that offer a service of this name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// Only agents whose name, tags or services contain this text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<String>,
+    /// Only those after this key: `next` of the page before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
 }
 
 /// The body of `POST /v1/agent/key/rotate`.
@@ -147,7 +156,7 @@ pub enum AgentReply {
     /// This agent and its peers.
     Peers(Box<AgentStatus>),
     /// The agents that were found.
-    Found(Vec<AgentRecord>),
+    Found(Found),
     /// The tunnel key was replaced.
     Rotated(Rotated),
     /// The join token was taken.
@@ -312,6 +321,15 @@ pub struct AgentPeer {
     pub expires: Option<u64>,
 }
 
+/// Agents that were looked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// One page of them.
+    pub agents: Vec<AgentRecord>,
+    /// The `after` of the next page, if there may be one.
+    pub next: Option<String>,
+}
+
 /// An agent as the rendezvous shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AgentRecord {
@@ -330,4 +348,10 @@ pub struct AgentRecord {
     pub services: Vec<String>,
     /// How this agent stands to it: as [`AgentPeer::state`], `self`, or `unknown`.
     pub state: String,
+    /// The rendezvous that has shown the record. Left out: it was known here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rendezvous: Option<String>,
+    /// When the agent signed the record, in seconds since 1970.
+    #[serde(default)]
+    pub issued: u64,
 }

@@ -12,7 +12,7 @@
 //! GET  /v1/agent/pending                      PendingAnswer, overlay.pending.v1
 //! GET  /v1/agent/peers                        AgentAnswer, overlay.agent.v1
 //! GET  /v1/agent/health                       HealthAnswer, overlay.health.v1
-//! GET  /v1/agent/find        ?name= &tag=     AgentsAnswer, overlay.agents.v1
+//! GET  /v1/agent/find        ?name= or ?tag= &service= &search= &after=   AgentsAnswer, overlay.agents.v1
 //! GET  /v1/agent/whois       ?agent=          AgentsAnswer
 //! GET  /v1/agent/verify      ?peer=           VerifiedAnswer, overlay.verify.v1
 //! GET  /v1/agent/decisions   ?peer= &last=    DecisionsAnswer, overlay.decisions.v1
@@ -37,7 +37,7 @@ use tokio::sync::oneshot;
 
 use super::{Daemon, stopping};
 use crate::agent::request::{
-    AgentCall, AgentRecord, AgentReply, AgentRequest, AgentStatus, Approve, Confirmed, Decided, Find, Handshake,
+    AgentCall, AgentRecord, AgentReply, AgentRequest, AgentStatus, Approve, Confirmed, Decided, Find, Found, Handshake,
     Health, Join, Joined, Named, PendingRequest, RotateKey, Rotated,
 };
 use crate::agent::request::{Decisions, Logged, Question, Verified};
@@ -96,6 +96,9 @@ pub struct AgentsAnswer {
     pub schema: Cow<'static, str>,
     /// The agents that were found.
     pub agents: Vec<AgentRecord>,
+    /// The `after` to ask with for the next page. Left out: there is no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// The answer to `POST /v1/agent/key/rotate`.
@@ -306,7 +309,14 @@ async fn health(asker: Asker) -> Result<Json<HealthAnswer>, Failure> {
 async fn find(asker: Asker, query: Result<Query<Find>, QueryRejection>) -> Result<Json<AgentsAnswer>, Failure> {
     asker.0.may_read()?;
     let Query(find) = query.map_err(|error| bad_query(&error))?;
-    for (parameter, text) in [("`name`", &find.name), ("`tag`", &find.tag)] {
+    let texts = [
+        ("`name`", &find.name),
+        ("`tag`", &find.tag),
+        ("`service`", &find.service),
+        ("`search`", &find.search),
+        ("`after`", &find.after),
+    ];
+    for (parameter, text) in texts {
         text.as_ref().map_or(Ok(()), |text| check_named(parameter, text))?;
     }
     found(asker, AgentRequest::Find(find)).await
@@ -355,7 +365,9 @@ async fn decide(asker: Asker, request: AgentRequest) -> Result<Json<DecidedAnswe
 
 async fn found(asker: Asker, request: AgentRequest) -> Result<Json<AgentsAnswer>, Failure> {
     match ask(asker, request).await? {
-        AgentReply::Found(agents) => Ok(Json(AgentsAnswer { schema: "overlay.agents.v1".into(), agents })),
+        AgentReply::Found(Found { agents, next }) => {
+            Ok(Json(AgentsAnswer { schema: "overlay.agents.v1".into(), agents, next }))
+        }
         _ => Err(different_answer()),
     }
 }

@@ -110,7 +110,13 @@ impl Client {
     ///
     /// The same as for [`Client::handshake`].
     pub async fn find_agents(&self, find: &Find) -> Result<AgentsAnswer, Failure> {
-        let parameters = [("name", find.name.as_deref()), ("tag", find.tag.as_deref())];
+        let parameters = [
+            ("name", find.name.as_deref()),
+            ("tag", find.tag.as_deref()),
+            ("service", find.service.as_deref()),
+            ("search", find.search.as_deref()),
+            ("after", find.after.as_deref()),
+        ];
         self.search("/v1/agent/find", &parameters).await
     }
 

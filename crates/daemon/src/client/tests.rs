@@ -10,8 +10,8 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::agent::explain::Explain;
 use crate::agent::request::{
-    AgentRecord, AgentReply, AgentRequest, Approve, Confirmed, Decided, Decisions, Find, Handshake, Join, Joined,
-    Named, Question, RotateKey, Rotated,
+    AgentRecord, AgentReply, AgentRequest, Approve, Confirmed, Decided, Decisions, Find, Found, Handshake, Join,
+    Joined, Named, Question, RotateKey, Rotated,
 };
 use crate::api::{self, ReloadError, Request};
 use crate::device::ReloadReport;
@@ -70,6 +70,8 @@ fn echo(request: AgentRequest) -> Result<AgentReply, Failure> {
         attested_tags: Vec::new(),
         services: Vec::new(),
         state: "unknown".to_owned(),
+        rendezvous: None,
+        issued: 0,
     };
     Ok(match request {
         AgentRequest::Handshake(asked) => AgentReply::Decided(decided(format!("{asked:?}"))),
@@ -79,10 +81,10 @@ fn echo(request: AgentRequest) -> Result<AgentReply, Failure> {
             return Err(Failure::new(ExitKind::NotFound, "nobody is called `eve`").with_hint("overlay agents"));
         }
         AgentRequest::Untrust(asked) => AgentReply::Decided(decided(format!("{asked:?}"))),
-        AgentRequest::Find(asked) => AgentReply::Found(vec![found(format!("{asked:?}"))]),
-        AgentRequest::Whois(asked) => AgentReply::Found(vec![found(asked)]),
+        AgentRequest::Find(asked) => AgentReply::Found(Found { agents: vec![found(format!("{asked:?}"))], next: None }),
+        AgentRequest::Whois(asked) => AgentReply::Found(Found { agents: vec![found(asked)], next: None }),
         AgentRequest::Pending => AgentReply::Pending(Vec::new()),
-        AgentRequest::Peers => AgentReply::Found(Vec::new()),
+        AgentRequest::Peers => AgentReply::Found(Found::default()),
         AgentRequest::RotateKey(asked) => AgentReply::Rotated(Rotated {
             tunnel_key: format!("{asked:?}"),
             former_key: None,
@@ -144,7 +146,7 @@ async fn what_the_agent_is_asked_arrives_as_it_was_meant() {
     }
     let queries = [(None, None), (Some("bob"), None), (None, Some("gpu")), (Some("a&b"), Some("c=d"))];
     for (name, tag) in queries {
-        let find = Find { name: name.map(str::to_owned), tag: tag.map(str::to_owned) };
+        let find = Find { name: name.map(str::to_owned), tag: tag.map(str::to_owned), ..Find::default() };
         assert_eq!(client.find_agents(&find).await.expect("an answer").agents[0].name, format!("{find:?}"));
     }
     assert_eq!(client.pending().await.expect("an answer").requests, []);

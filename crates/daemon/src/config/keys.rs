@@ -232,11 +232,11 @@ pub(super) static INTERFACE: KeyTable = KeyTable {
         },
         Key {
             name: "dns",
-            meaning: "Whether this host learns the names of peers.",
-            values: r#"`"auto"` or `"off"`; neither has an effect yet"#,
+            meaning: "How the programs of this host find agents by name.",
+            values: r#"`"resolved"`: by systemd-resolved; `"hosts"`: by /etc/hosts; `"auto"`: the first that works; `"off"`: not at all"#,
             default: Absent::Value(r#""auto""#),
-            applied: Applied::Reload,
-            shape: Shape::Words(&["auto", "off"]),
+            applied: Applied::NextUp(|old, new| old.interface.dns != new.interface.dns),
+            shape: Shape::Words(&["auto", "resolved", "hosts", "off"]),
             aliases: &[],
         },
         Key {

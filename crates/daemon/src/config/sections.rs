@@ -176,7 +176,7 @@ impl Reader<'_> {
             forward: section.field("forward").and_then(|field| field.boolean(self.report)).unwrap_or(false),
             fwmark: self.integer(section, "fwmark", 0..=u32::MAX, "bad_fwmark", "a mark is").filter(|mark| *mark != 0),
             table: self.routing_table(section),
-            dns: self.dns(section),
+            dns: self.dns(section, mode),
             guard: self.word(
                 section,
                 "guard",
@@ -278,14 +278,15 @@ impl Reader<'_> {
         }
     }
 
-    fn dns(&mut self, section: &Section<'_>) -> Dns {
+    fn dns(&mut self, section: &Section<'_>, mode: Mode) -> Dns {
         let Some(field) = section.field("dns") else { return Dns::Auto };
-        if let Some(word @ ("resolved" | "hosts")) = field.maybe_string() {
-            let problem = Problem::new("unsupported", format!("dns = \"{word}\" is not available yet"));
-            self.report.error(problem.at(&field.span).hint("write \"auto\" or \"off\""));
-            return Dns::Auto;
+        let words = [("auto", Dns::Auto), ("resolved", Dns::Resolved), ("hosts", Dns::Hosts), ("off", Dns::Off)];
+        let dns = field.word(&words, self.report).unwrap_or_default();
+        if mode == Mode::Static && matches!(dns, Dns::Resolved | Dns::Hosts) {
+            let problem = Problem::new("dns_without_agent", "`dns` has no effect: peers of a file have no domain");
+            self.report.warn(problem.at(&field.span).hint("remove this line, or write an [agent] table"));
         }
-        field.word(&[("auto", Dns::Auto), ("off", Dns::Off)], self.report).unwrap_or_default()
+        dns
     }
 
     fn metrics(&mut self, section: &Section<'_>) -> Option<SocketAddr> {

@@ -1,6 +1,7 @@
 //! Judges the addresses: families that are left out on this host, and what else the daemon warns about.
 
 use super::finding::{Code, Finding, Severity};
+use super::names;
 use crate::agent::KEY_CLONE;
 use crate::failure::Failure;
 use crate::warnings::StatusWarning;
@@ -10,7 +11,7 @@ const TOLD_ELSEWHERE: [&str; 3] = [KEY_CLONE, "clock", "rendezvous"];
 
 /// Judges the warnings of a daemon, or those that a start would give.
 pub(super) fn judge(warnings: &[StatusWarning]) -> Vec<Finding> {
-    let told = warnings.iter().filter(|warning| !TOLD_ELSEWHERE.contains(&&*warning.kind));
+    let told = warnings.iter().filter(|warning| !TOLD_ELSEWHERE.contains(&&*warning.kind) && !names::is_about(warning));
     told.map(of).collect()
 }
 

@@ -19,14 +19,16 @@ pub enum Check {
     Clock,
     /// Whether the virtual IPs can be had on this host.
     Addresses,
+    /// Whether the programs of this host find agents by name.
+    Names,
     /// Whether both sides agree on a tunnel, and the peers answer.
     Trust,
 }
 
 impl Check {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Permissions, Self::Daemon, Self::Rendezvous, Self::Clock, Self::Addresses, Self::Trust];
+    pub const ALL: [Self; 7] =
+        [Self::Permissions, Self::Daemon, Self::Rendezvous, Self::Clock, Self::Addresses, Self::Names, Self::Trust];
 
     /// The name in JSON and on the screen.
     pub const fn name(self) -> &'static str {
@@ -36,6 +38,7 @@ impl Check {
             Self::Rendezvous => "rendezvous",
             Self::Clock => "clock",
             Self::Addresses => "addresses",
+            Self::Names => "names",
             Self::Trust => "trust",
         }
     }
@@ -124,6 +127,11 @@ codes! {
     Ipv6Off, "ipv6_off", Addresses, "IPv6 is switched off on this host, so that this agent has IPv4 only.";
     PoolTaken, "pool_taken", Addresses, "An address, a route or a name of this host lies inside the network's prefix, so that this agent goes on without that family.";
     NoFamily, "no_family", Addresses, "This agent can have neither IPv4 nor IPv6.";
+    NamesPort, "names_port", Names, "A different program has port 53 of a virtual IP, so nobody answers names there.";
+    NamesNotTold, "names_not_told", Names, "systemd-resolved does not know who answers the names of agents.";
+    NamesNotWritten, "names_not_written", Names, "The names of agents are not in `/etc/hosts`.";
+    NamesNotFound, "names_not_found", Names, "A program that looks up the name of this agent does not find it.";
+    NameAmbiguous, "name_ambiguous", Names, "Two trusted agents have the same name, so neither is found by it.";
     Asked, "asked", Trust, "The peer was asked for trust, and has not answered.";
     Pending, "pending", Trust, "The peer has asked for trust, and nobody has decided here: one side has agreed.";
     Beforehand, "beforehand", Trust, "The peer is trusted here, and has not asked yet: one side has agreed.";

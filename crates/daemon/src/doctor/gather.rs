@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::join_all;
+use ipnet::IpNet;
 use overlay_os::privileges::effective_uid;
 use overlay_rendezvous::channel::Pinned;
 use overlay_wire::signed::SecretKey;
@@ -17,6 +18,7 @@ use zeroize::Zeroizing;
 
 use super::clock::Clocks;
 use super::commands::{Commands, is_of_service};
+use super::names::Names;
 use super::patience::{CONNECTING, DAEMON, FIND, HOST, NAME, RENDEZVOUS, aside};
 use super::rendezvous::{self, Answered, Tried, Trouble};
 use super::start::{Daemon, Start};
@@ -149,6 +151,7 @@ async fn gather(wanted: &Wanted) -> Result<Facts, Failure> {
             Some(status) => Some(status.interface.addresses.clone()),
             None => stopped.addresses,
         },
+        names: None,
         peers: None,
         start: Start {
             taken: stopped.taken,
@@ -161,6 +164,7 @@ async fn gather(wanted: &Wanted) -> Result<Facts, Failure> {
     if let Some(health) = &health {
         facts.agent = Some(health.name.clone());
     }
+    facts.names = names(&facts, status.as_ref()).await;
     facts.start.foreign = stopped.on_disk.as_ref().and_then(|on_disk| on_disk.foreign.clone());
     facts.peers = peers(&facts, status.as_ref(), health, stopped.on_disk);
     Ok(facts)
@@ -286,6 +290,19 @@ fn peers(facts: &Facts, status: Option<&Status>, health: Option<Health>, on_disk
         tunnels: shown().map(|peer| (peer.public_key.clone(), peer.state)).collect(),
         peers,
     })
+}
+
+/// Looks up this agent's own name as a program does it.
+async fn names(facts: &Facts, status: Option<&Status>) -> Option<Names> {
+    let status = status?;
+    let shown = status.names.clone()?;
+    let name = format!("{}.{}", facts.agent.as_ref()?, shown.domain);
+    let found = match timeout(NAME, tokio::net::lookup_host((name.as_str(), 0))).await {
+        Ok(Ok(addresses)) => Ok(addresses.map(|address| address.ip()).collect()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("no answer within {} s", NAME.as_secs())),
+    };
+    Some(Names { shown, name, found, own: status.interface.addresses.iter().map(IpNet::addr).collect() })
 }
 
 fn mark_of(config: Option<&Config>, state_dir: &Path, is_service: bool) -> String {

@@ -75,6 +75,7 @@ fn healthy() -> Facts {
         warnings: Vec::new(),
         no_family: None,
         addresses: Some(vec!["10.99.0.1/16".parse().expect("a prefix")]),
+        names: None,
         peers: Some(Peers {
             me: "alice".to_owned(),
             peers: vec![peer("bob", None)],

@@ -49,6 +49,9 @@ pub(super) struct Record {
     pub(super) nft_table: bool,
     /// The socket files outside the runtime folder.
     pub(super) sockets: Vec<PathBuf>,
+    /// Whether names of agents may stand in the hosts file.
+    #[serde(default)]
+    pub(super) hosts: bool,
 }
 
 /// A policy rule, with every attribute needed to find it again.
@@ -77,6 +80,7 @@ impl Journal {
             rules: Vec::new(),
             nft_table: read(runtime)?.is_some_and(|left| left.nft_table && left.namespace == namespace),
             sockets: Vec::new(),
+            hosts: false,
         };
         let journal = Self { folder: Arc::clone(runtime.folder()), record };
         journal.write()?;
@@ -99,6 +103,11 @@ impl Journal {
     /// Removes a socket file that could not be created: a file that is there belongs to someone else.
     pub fn forget_socket(&mut self, path: &Path) -> Result<(), Failure> {
         self.note(|record| record.sockets.retain(|known| known != path))
+    }
+
+    /// Records that names of agents are about to be written to the hosts file.
+    pub fn record_hosts(&mut self) -> Result<(), Failure> {
+        self.note(|record| record.hosts = true)
     }
 
     pub(super) fn record_rules(&mut self, rules: &[Rule]) -> Result<(), Failure> {

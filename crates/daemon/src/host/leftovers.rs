@@ -21,6 +21,7 @@ use super::journal::{self, Record, is_of_our_shape};
 use super::netlink_failure;
 use super::runtime::{self, Runtime};
 use crate::failure::{ExitKind, Failure};
+use crate::hosts_file::{self, HOSTS};
 use crate::permission;
 use crate::serving::{UAPI_FOLDER, uapi_socket};
 
@@ -133,10 +134,14 @@ impl Runtime {
             ));
             return Ok(cleaned);
         }
+        if record.hosts {
+            remove_names(Path::new(HOSTS), &record.interface, &mut cleaned);
+        }
         let kept = Record {
             rules: if keep == Keep::Locks { std::mem::take(&mut record.rules) } else { Vec::new() },
             nft_table: keep != Keep::Nothing && std::mem::take(&mut record.nft_table),
             sockets: Vec::new(),
+            hosts: false,
             index: None,
             ..record.clone()
         };
@@ -211,6 +216,15 @@ async fn remove_link(netlink: &Netlink, name: &str, index: u32, cleaned: &mut Cl
         }
         Err(NetlinkError::NotFound) => Ok(()),
         Err(error) => Err(netlink_failure(format!("cannot remove the interface {name}"), &error)),
+    }
+}
+
+/// Removes the names that a daemon left in the hosts file, where another program would go on finding them.
+fn remove_names(path: &Path, interface: &str, cleaned: &mut Cleaned) {
+    match hosts_file::remove(path, interface) {
+        Ok(true) => cleaned.removed.push(format!("names of agents in {}", path.display())),
+        Ok(false) => {}
+        Err(error) => cleaned.warnings.push(format!("cannot remove names of agents from {}: {error}", path.display())),
     }
 }
 

@@ -10,6 +10,7 @@ use overlay_os::netlink::Noticed;
 use super::door::Door;
 use super::follow;
 use super::footprint::Footprint;
+use super::naming;
 use super::paths::{self, Paths};
 use super::reload;
 use super::resolving::Resolving;
@@ -23,10 +24,11 @@ use crate::control::{self, AgentAnswer, Concerns, Daemon, End, Inbox, Signals, W
 use crate::device::{Change, ChangeError, Device, ReloadReport, named_endpoints};
 use crate::engine::{Datagram, Reports};
 use crate::failure::{ExitKind, Failure};
+use crate::names::Names;
 use crate::resolve::Answer;
 use crate::uapi::Setting;
 use crate::view::StatusWarning;
-use crate::{host, notify};
+use crate::{host, names, notify};
 
 /// The topic of warnings about the agent.
 const AGENT: &str = "agent";
@@ -42,6 +44,7 @@ pub(super) struct Supervisor {
     pub(super) resolving: Resolving,
     pub(super) door: Door,
     pub(super) agent: Option<Agent>,
+    pub(super) names: Option<Names>,
 }
 
 /// The inputs that every daemon has.
@@ -61,6 +64,8 @@ pub(super) enum News {
     DirtyPaths,
     /// The agent has something to do.
     Agent(agent::News),
+    /// Something has happened to names.
+    Names(names::News),
     /// It is time to look for changes that nothing reports.
     Look,
 }
@@ -87,6 +92,9 @@ impl Supervisor {
         notify::stopping();
         // Those who read its events are told while the rest ends.
         drop(self.agent);
+        if let Some(names) = self.names {
+            names.end().await;
+        }
         let Running { config, netlink, journal, host, device, .. } = self.running;
         let legacy = device.stop().await;
         if let Err(error) = host::flows::write(&flows_file, &legacy) {
@@ -129,6 +137,10 @@ impl Supervisor {
         let Running { config, netlink, journal, host, view, .. } = &mut self.running;
         self.standing.on_look(netlink, host, config, view, is_new).await;
         self.door.try_again(&config.interface.name, journal, view).await;
+        if let (Some(names), Some(agent)) = (&mut self.names, &self.agent) {
+            names.on_look();
+            naming::follow(names, agent, &self.running);
+        }
     }
 
     /// Brings the data plane up to date with the agent, and answers who waited for that.
@@ -139,6 +151,11 @@ impl Supervisor {
         {
             tracing::error!(error = %failure, "the data plane cannot follow the agent");
             agent.on_not_followed(changed);
+        }
+        if (changed.peers || changed.addresses)
+            && let Some(names) = &mut self.names
+        {
+            naming::follow(names, agent, &self.running);
         }
         // The node knows by now which relays may answer.
         for datagram in agent.take_datagrams() {
@@ -198,6 +215,7 @@ impl Daemon for Supervisor {
             () = self.paths.next(&self.running.host) => News::DirtyPaths,
             () = self.standing.next() => News::Look,
             news = next_of(&mut self.agent) => News::Agent(news),
+            news = next_name(&mut self.names) => News::Names(news),
         }
     }
 
@@ -217,6 +235,12 @@ impl Daemon for Supervisor {
                 }
             }
             News::DirtyPaths => self.paths.on_dirty(&mut self.running).await,
+            News::Names(news) => {
+                if let Some(names) = &mut self.names {
+                    names.on_news(news);
+                    naming::show(names, &self.running);
+                }
+            }
             News::Look => {
                 self.look_around(false).await;
                 self.look_for_families().await;
@@ -307,6 +331,14 @@ impl Daemon for Supervisor {
 async fn next_of(agent: &mut Option<Agent>) -> agent::News {
     match agent {
         Some(agent) => agent.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for news of names, if there are any.
+async fn next_name(names: &mut Option<Names>) -> names::News {
+    match names {
+        Some(names) => names.next().await,
         None => std::future::pending().await,
     }
 }

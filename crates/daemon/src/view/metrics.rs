@@ -17,6 +17,7 @@ use crate::device::table::{InterfaceEntry, PeerEntry};
 use crate::engine::{OffloadState, Offloads, QueueFigures, ShellStats, now};
 use crate::host::{HostFacts, HostState};
 use crate::keys::encode_public;
+use crate::names::Shown as NamesShown;
 use crate::view::{PathKind, PathMtuState, PeerState, View};
 
 mod families;
@@ -76,6 +77,9 @@ impl Collector for Scrape {
         }
         if let Some(refusals) = view.refusals() {
             encode_refusals(&mut out, refusals)?;
+        }
+        if let Some(names) = view.names() {
+            encode_names(&mut out, &names)?;
         }
         encode_peers(&mut out, &state.peers(), now())
     }
@@ -145,6 +149,17 @@ fn encode_refusals(out: &mut DescriptorEncoder<'_>, refusals: &Refusals) -> fmt:
     let mut family = families::AGENT_REFUSED.begin(out)?;
     for (reason, count) in refusals.list() {
         family.encode_family(&[("reason", reason)])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+    }
+    Ok(())
+}
+
+/// The names of agents on this host.
+fn encode_names(out: &mut DescriptorEncoder<'_>, names: &NamesShown) -> fmt::Result {
+    gauge(out, families::NAMED, names.agents as u64)?;
+    let mut family = families::NAME_QUESTIONS.begin(out)?;
+    for (result, count) in &names.questions {
+        let labels = [("result", result.as_str())];
+        family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(count, None)?;
     }
     Ok(())
 }

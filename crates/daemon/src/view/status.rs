@@ -19,6 +19,7 @@ use crate::device::table::{Handshake, InterfaceEntry, PeerEntry, PeerState};
 use crate::engine::{OffloadState, QueueFigures, ShellStats};
 use crate::host::{HostFacts, HostStatus};
 use crate::keys::encode_public;
+use crate::names::Shown as NamesShown;
 
 /// The complete status.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -45,6 +46,9 @@ pub struct Status {
     /// The state of what `up` has added to this host. Absent for `overlay wg`, which adds nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<HostStatus>,
+    /// How agents are found by name. Absent if they are not: in static mode, and with `dns = "off"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub names: Option<NamesShown>,
     /// What does not work as the config asks, and what to do about it.
     #[serde(default)]
     pub warnings: Vec<StatusWarning>,
@@ -163,6 +167,7 @@ impl View {
             queues: named(queues.told(QueueFigures::SIZES)),
             offloads: self.offloads().list().map(|(offload, state)| (offload.name().to_owned(), state)).collect(),
             host: self.host().map(HostFacts::status),
+            names: self.names(),
             warnings: self.warnings(),
         }
     }

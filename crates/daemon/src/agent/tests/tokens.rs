@@ -76,7 +76,7 @@ async fn approving_ops() -> (Home, Agent) {
 /// Answers the only question to the rendezvous. Returns whether there was one.
 fn shows(bob: &mut Agent, record: Option<&Signed<Record>>) -> bool {
     let Some(query) = bob.queries.keys().next().copied() else { return false };
-    bob.on_found(query, record.cloned().into_iter().collect());
+    bob.on_found(query, record.cloned().into_iter().collect(), None);
     bob.settle(NOTHING);
     true
 }

@@ -108,7 +108,7 @@ fn reply_to(request: &AgentRequest) -> Result<AgentReply, Failure> {
                 expires: None,
             }],
         })),
-        AgentRequest::Find(_) | AgentRequest::Whois(_) => AgentReply::Found(Vec::new()),
+        AgentRequest::Find(_) | AgentRequest::Whois(_) => AgentReply::Found(Found::default()),
         AgentRequest::RotateKey(rotate) => AgentReply::Rotated(Rotated {
             tunnel_key: "n".repeat(44),
             former_key: (!rotate.compromised).then(|| "o".repeat(44)),
@@ -180,7 +180,7 @@ async fn each_path_asks_its_question_with_the_uid_of_its_caller() {
         (
             "GET /v1/agent/find?name=bob&tag=gpu",
             "",
-            AgentRequest::Find(Find { name: Some(text("bob")), tag: Some(text("gpu")) }),
+            AgentRequest::Find(Find { name: Some(text("bob")), tag: Some(text("gpu")), ..Find::default() }),
         ),
         ("GET /v1/agent/whois?agent=bob%40abc%26x", "", AgentRequest::Whois(text("bob@abc&x"))),
         (

@@ -1,6 +1,6 @@
 //! Errors in the values of `[interface]` or `[metrics]`, or in a key file, each with the text that the user sees.
 
-use super::{refuses, with_interface, with_peer};
+use super::{refuses, warns, with_interface, with_peer};
 
 #[test]
 fn a_port_out_of_range_is_refused() {
@@ -23,8 +23,18 @@ fn a_mark_out_of_range_is_refused() {
 }
 
 #[test]
-fn ways_of_naming_that_do_not_exist_yet_are_refused() {
-    refuses(&with_interface(r#"dns = "resolved""#), &["unsupported 5:7"]);
+fn a_way_of_naming_that_does_not_exist_is_refused() {
+    refuses(&with_interface(r#"dns = "resolvconf""#), &["bad_value 5:7"]);
+}
+
+#[test]
+fn a_way_of_naming_without_an_agent_has_no_effect() {
+    for way in ["resolved", "hosts"] {
+        warns(&with_interface(&format!("dns = \"{way}\"")), &["dns_without_agent 5:7"]);
+    }
+    for way in ["auto", "off"] {
+        warns(&with_interface(&format!("dns = \"{way}\"")), &[]);
+    }
 }
 
 #[test]

@@ -105,6 +105,14 @@ pub(super) const AGENT_REFUSED: Family = counter(
     "What a rendezvous or a peer has shown to this agent and was refused, by reason. Only in agent mode.",
 );
 
+pub(super) const NAMED: Family = gauge("named_agents", &[], "Agents that this host finds by name. Only in agent mode.");
+pub(super) const NAME_QUESTIONS: Family = counter(
+    "name_questions",
+    &["result"],
+    "DNS questions to this agent: `answered`; `negative`, no such name or record; `foreign`, not a name of the network; `stranger`, \
+     not asked by this host; `malformed`; `overrun`, too many at once. Only in agent mode.",
+);
+
 pub(super) const PEERS: Family = gauge("peers", &[], "Peers that are configured.");
 pub(super) const LATEST_HANDSHAKE: Family = gauge(
     "latest_handshake_seconds",
@@ -144,7 +152,7 @@ pub fn groups() -> Vec<Group> {
         group("Queues of the kernel", queues.collect()),
         group("Offloads", vec![OFFLOAD]),
         group("The host", vec![RESTORED, HOST_STATE, GUARD_DROPPED]),
-        group("The agent", vec![AGENT_REFUSED]),
+        group("The agent", vec![AGENT_REFUSED, NAMED, NAME_QUESTIONS]),
         group("Peers", peers.chain([LATEST_HANDSHAKE, PEER_STATES, PEER_PATH, PATH_MTU, PATH_MTU_STATE]).collect()),
     ]
 }

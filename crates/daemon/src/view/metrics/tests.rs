@@ -151,6 +151,14 @@ fn the_families_of_the_text_are_those_that_are_documented() {
     let _sockets = watch_loopback(&view);
     view.attach_host(Arc::new(HostFacts::new("no such interface")));
     view.attach_agent(Arc::default());
+    view.set_names(Some(NamesShown {
+        domain: "lab.overlay.internal".to_owned(),
+        way: "hosts".to_owned(),
+        servers: Vec::new(),
+        agents: 2,
+        ambiguous: Vec::new(),
+        questions: [("answered".to_owned(), 7)].into(),
+    }));
     shake_hands(&view, 0xbb, Instant::default(), 1_700_000_123);
     find_path_mtu(&view, 0xbb, 1228, overlay_core::PathMtuState::Found, 1);
     let text = text(&view);

@@ -1,0 +1,414 @@
+//! The names of agents, as a concern of `up`: what is named goes in, and the host's programs find it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, sleep_until};
+
+use super::bound::Bound;
+use super::child::{Child, Known, Role};
+use super::message::{Counts, Report};
+use super::resolved::{self, Link, Resolved, Standing};
+use super::reverse;
+use super::shadow::Shadows;
+use super::zone::{Agent, Origin, SHORT};
+use crate::config::Dns;
+use crate::hosts_file::HOSTS;
+use crate::warnings::StatusWarning;
+
+/// The wait before the process that answers is started again; doubles each time, and begins anew after a minute.
+const FIRST_RESTART: Duration = Duration::from_millis(100);
+const LONGEST_RESTART: Duration = Duration::from_secs(30);
+/// The codes of warnings: nobody answers, resolved was not told, the hosts file is not written, two have a name.
+pub(crate) const PORT: &str = "names_port";
+pub(crate) const RESOLVED_WARNING: &str = "names_not_told";
+pub(crate) const HOSTS_WARNING: &str = "names_not_written";
+pub(crate) const AMBIGUOUS: &str = "name_ambiguous";
+
+/// The names of agents on this host.
+#[derive(Debug)]
+pub(crate) struct Names {
+    index: u32,
+    known: Known,
+    bound: Bound,
+    answering: Answering,
+    way: Way,
+    shadows: Shadows,
+    /// Names that two agents have, so that neither is found by it.
+    ambiguous: Vec<String>,
+}
+
+/// How the host's programs come to ask.
+#[derive(Debug)]
+enum Way {
+    Resolved(Resolved),
+    /// The process, and why its last write failed.
+    Hosts(Option<Box<Child>>, Option<String>),
+}
+
+/// The process that answers, or when it is started again.
+#[derive(Debug)]
+struct Answering {
+    child: Result<Child, Instant>,
+    pause: Duration,
+    started: Instant,
+    /// What processes that have ended had answered, and what this one has.
+    before: Counts,
+    counts: Counts,
+}
+
+/// What has happened.
+#[derive(Debug)]
+pub(crate) enum News {
+    Answering(io::Result<Report>),
+    Keeping(io::Result<Report>),
+    Shadow(String, bool),
+    Told,
+}
+
+/// The names of agents on this host, in `overlay status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Shown {
+    /// What every name ends with: `lab.overlay.internal`.
+    pub domain: String,
+    /// How the host's programs find names: `resolved` or `hosts`.
+    pub way: String,
+    /// The addresses on which a DNS server answers, on port 53.
+    pub servers: Vec<IpAddr>,
+    /// How many agents have a name here.
+    pub agents: usize,
+    /// Names that two agents have, so that neither is found by it.
+    pub ambiguous: Vec<String>,
+    /// Questions by what became of them.
+    pub questions: BTreeMap<String, u64>,
+}
+
+impl Names {
+    /// Starts the process that keeps the hosts file, if it may be needed. It must be called before the daemon gives up what
+    /// that process needs.
+    pub(crate) fn keeper(dns: Dns) -> Option<Child> {
+        if !matches!(dns, Dns::Auto | Dns::Hosts) {
+            return None;
+        }
+        Child::start(Role::Hosts, &Known::default())
+            .inspect_err(|error| tracing::warn!(%error, "the process that writes {HOSTS} cannot be started"))
+            .ok()
+    }
+
+    /// Begins to name agents on the interface of this index. `None`: the config does not want names.
+    pub(crate) async fn start(dns: Dns, keeper: Option<Child>, index: u32) -> Option<Self> {
+        let by_resolved = match dns {
+            Dns::Off => return None,
+            Dns::Resolved => true,
+            Dns::Hosts => false,
+            Dns::Auto => asks_resolved() && resolved::is_there().await,
+        };
+        let way = if by_resolved { Way::Resolved(Resolved::start()) } else { Way::Hosts(keeper.map(Box::new), None) };
+        Some(Self {
+            index,
+            known: Known::default(),
+            bound: Bound::default(),
+            answering: Answering::new(),
+            way,
+            shadows: Shadows::default(),
+            ambiguous: Vec::new(),
+        })
+    }
+
+    /// Names this agent and these others from now on, and nobody else.
+    pub(crate) fn set(&mut self, origin: Origin, agents: Vec<Agent>) {
+        let (agents, ambiguous) = by_name(agents, &origin.me.name);
+        self.ambiguous = ambiguous;
+        let is_new = self.known.origin.as_ref() != Some(&origin);
+        let before = std::mem::replace(&mut self.known.agents, agents);
+        if is_new {
+            let link = Link {
+                index: self.index,
+                servers: origin.me.addresses.clone(),
+                search: format!("{SHORT}.{}", origin.domain),
+                routed: routed(&origin),
+            };
+            if let Way::Resolved(resolved) = &self.way {
+                resolved.set(link);
+            }
+            self.known.origin = Some(origin);
+            let known = &self.known;
+            children(&mut self.answering, &mut self.way).for_each(|child| child.on_origin(known));
+        }
+        let names = before.keys().chain(self.known.agents.keys());
+        let changed: Vec<_> = names.filter(|name| before.get(*name) != self.known.agents.get(*name)).cloned().collect();
+        for name in &changed {
+            children(&mut self.answering, &mut self.way).for_each(|child| child.on_agent(name));
+        }
+        if is_new {
+            self.open();
+        }
+        self.ask_names_alone(if is_new { self.known.agents.keys().cloned().collect() } else { changed });
+    }
+
+    /// Takes the names back, and waits until the hosts file is as it was.
+    pub(crate) async fn end(self) {
+        let Way::Hosts(Some(keeper), _) = self.way else { return };
+        if !keeper.end().await {
+            tracing::error!("left behind: names of agents in {HOSTS}");
+        }
+    }
+
+    /// Whether a name alone is somebody else's matters to the hosts file beforehand, and to resolved when it asks.
+    fn ask_names_alone(&mut self, names: Vec<String>) {
+        let (Way::Hosts(Some(_), _), Some(origin)) = (&self.way, &self.known.origin) else { return };
+        for name in names.iter().chain([&origin.me.name]) {
+            self.shadows.ask(name, &origin.domain);
+        }
+    }
+
+    /// Opens the sockets that are not open yet.
+    fn open(&mut self) {
+        let Some(origin) = &self.known.origin else { return };
+        for address in self.bound.follow(&origin.me.addresses) {
+            if let Ok(child) = &mut self.answering.child {
+                child.on_bound(address);
+            }
+        }
+    }
+
+    /// Looks for what nothing reports: a port that was taken is free, or the host completes names by different domains.
+    pub(crate) fn on_look(&mut self) {
+        if self.bound.failed().next().is_some() {
+            self.open();
+        }
+        if self.shadows.has_new_list() {
+            self.ask_names_alone(self.known.agents.keys().cloned().collect());
+        }
+    }
+
+    /// Waits for news. Can be cancelled.
+    pub(crate) async fn next(&mut self) -> News {
+        let Self { known, bound, answering, way, shadows, .. } = self;
+        tokio::select! {
+            report = answering.next(known, bound) => News::Answering(report),
+            news = way.next(known, bound) => news,
+            (name, is_shadowed) = shadows.next() => News::Shadow(name, is_shadowed),
+        }
+    }
+
+    /// Handles news.
+    pub(crate) fn on_news(&mut self, news: News) {
+        let domain = self.known.origin.as_ref().map(|origin| origin.domain.clone()).unwrap_or_default();
+        match news {
+            News::Answering(Ok(Report::Short(name))) => self.shadows.ask(&name, &domain),
+            News::Answering(Ok(Report::Counts(counts))) => self.answering.counts = counts,
+            News::Answering(Err(error)) => self.answering.on_ended(&error),
+            News::Keeping(Ok(Report::Hosts(failure))) => {
+                if let Way::Hosts(_, last) = &mut self.way {
+                    *last = failure;
+                }
+            }
+            News::Keeping(Err(error)) => {
+                tracing::warn!(%error, "the process that writes {HOSTS} has ended");
+                self.way = Way::Hosts(None, Some("the process that writes it has ended".to_owned()));
+            }
+            News::Shadow(name, is_shadowed) => {
+                self.shadows.on_answer(&name, &domain);
+                children(&mut self.answering, &mut self.way).for_each(|child| child.on_shadow(&name, is_shadowed));
+            }
+            News::Answering(Ok(Report::Hosts(_))) | News::Keeping(Ok(_)) | News::Told => {}
+        }
+    }
+
+    /// What does not work, and what to do about it.
+    pub(crate) fn warnings(&self) -> Vec<StatusWarning> {
+        let mut warnings = Vec::new();
+        for (address, error) in self.bound.failed() {
+            warnings.push(StatusWarning::new(
+                PORT,
+                format!("nobody answers names on {address}: port 53 cannot be opened: {error}"),
+                "see who has it: sudo ss -lntup 'sport = 53'",
+            ));
+        }
+        match &self.way {
+            Way::Resolved(resolved) => {
+                if let Standing::Failed(error) = resolved.standing() {
+                    warnings.push(StatusWarning::new(
+                        RESOLVED_WARNING,
+                        format!("systemd-resolved does not know who answers names of agents: {error}"),
+                        "see: systemctl status systemd-resolved; or write dns = \"hosts\" under [interface]",
+                    ));
+                }
+            }
+            Way::Hosts(_, Some(failure)) => warnings.push(StatusWarning::new(
+                HOSTS_WARNING,
+                format!("names of agents are not in {HOSTS}: {failure}"),
+                "make it writable for the daemon, or use systemd-resolved: see docs/dns.md",
+            )),
+            Way::Hosts(..) => {}
+        }
+        for name in &self.ambiguous {
+            warnings.push(StatusWarning::new(
+                AMBIGUOUS,
+                format!("two agents are called `{name}`, so neither is found by that name"),
+                "overlay agents shows both: use their addresses, or take trust back from one",
+            ));
+        }
+        warnings
+    }
+
+    /// What `overlay status` shows.
+    pub(crate) fn shown(&self) -> Option<Shown> {
+        let origin = self.known.origin.as_ref()?;
+        Some(Shown {
+            domain: origin.domain.clone(),
+            way: if matches!(self.way, Way::Resolved(_)) { "resolved" } else { "hosts" }.to_owned(),
+            servers: self.bound.addresses().collect(),
+            agents: self.known.agents.len(),
+            ambiguous: self.ambiguous.clone(),
+            questions: self.answering.total().named().map(|(name, count)| (name.to_owned(), count)).into(),
+        })
+    }
+}
+
+impl Way {
+    async fn next(&mut self, known: &Known, bound: &Bound) -> News {
+        match self {
+            Self::Resolved(resolved) => {
+                resolved.changed().await;
+                News::Told
+            }
+            Self::Hosts(Some(keeper), _) => News::Keeping(keeper.next(known, bound).await),
+            Self::Hosts(None, _) => std::future::pending().await,
+        }
+    }
+}
+
+impl Answering {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            child: Err(now),
+            pause: FIRST_RESTART,
+            started: now,
+            before: Counts::default(),
+            counts: Counts::default(),
+        }
+    }
+
+    async fn next(&mut self, known: &Known, bound: &Bound) -> io::Result<Report> {
+        if let Err(due) = &self.child {
+            sleep_until(*due).await;
+            let mut child = Child::start(Role::Answer, known)?;
+            bound.addresses().for_each(|address| child.on_bound(address));
+            self.started = Instant::now();
+            self.child = Ok(child);
+        }
+        match &mut self.child {
+            Ok(child) => child.next(known, bound).await,
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    fn on_ended(&mut self, error: &io::Error) {
+        tracing::warn!(%error, "the process that answers names has ended: it is started again");
+        if self.started.elapsed() > LONGEST_RESTART * 2 {
+            self.pause = FIRST_RESTART;
+        }
+        self.before = self.total();
+        self.counts = Counts::default();
+        self.child = Err(Instant::now() + self.pause);
+        self.pause = (self.pause * 2).min(LONGEST_RESTART);
+    }
+
+    fn total(&self) -> Counts {
+        self.before.plus(self.counts)
+    }
+}
+
+/// The processes that run.
+fn children<'a>(answering: &'a mut Answering, way: &'a mut Way) -> impl Iterator<Item = &'a mut Child> {
+    let keeper = match way {
+        Way::Hosts(keeper, _) => keeper.as_deref_mut(),
+        Way::Resolved(_) => None,
+    };
+    answering.child.as_mut().ok().into_iter().chain(keeper)
+}
+
+/// The agents by name, and the names that several have. Our own name is ours.
+fn by_name(agents: Vec<Agent>, own: &str) -> (BTreeMap<String, Agent>, Vec<String>) {
+    let (mut named, mut ambiguous) = (BTreeMap::new(), Vec::new());
+    for agent in agents {
+        if agent.name == own || named.contains_key(&agent.name) {
+            ambiguous.push(agent.name);
+        } else {
+            named.insert(agent.name.clone(), agent);
+        }
+    }
+    ambiguous.sort_unstable();
+    ambiguous.dedup();
+    for name in &ambiguous {
+        named.remove(name);
+    }
+    (named, ambiguous)
+}
+
+/// The domains that are asked on our interface alone.
+fn routed(origin: &Origin) -> Vec<String> {
+    let reverse = origin.pools.iter().flat_map(reverse::zones);
+    let reverse = reverse.map(|zone| zone.to_ascii().trim_end_matches('.').to_owned());
+    std::iter::once(origin.domain.clone()).chain(reverse).collect()
+}
+
+/// Whether this host's programs ask systemd-resolved.
+fn asks_resolved() -> bool {
+    let resolv_conf = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    names_the_stub(&resolv_conf)
+}
+
+/// Whether the first name server is resolved's own.
+fn names_the_stub(resolv_conf: &str) -> bool {
+    let server = |line: &str| {
+        let mut words = line.split_ascii_whitespace();
+        (words.next() == Some("nameserver")).then(|| words.next().map(str::to_owned)).flatten()
+    };
+    let first = resolv_conf.lines().find_map(server);
+    first.is_some_and(|server| matches!(server.as_str(), "127.0.0.53" | "127.0.0.54"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn agent(name: &str, host: u8) -> Agent {
+        Agent {
+            name: name.to_owned(),
+            addresses: vec![[10, 99, 0, host].into()],
+            tags: Vec::new(),
+            services: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_name_that_two_agents_have_is_nobodys_and_our_own_is_ours() {
+        let (named, ambiguous) = by_name(
+            vec![agent("bob", 1), agent("carol", 2), agent("bob", 3), agent("bob", 4), agent("alice", 5)],
+            "alice",
+        );
+        assert_eq!(named.keys().collect::<Vec<_>>(), ["carol"]);
+        assert_eq!(ambiguous, ["alice", "bob"]);
+    }
+
+    #[test]
+    fn resolved_is_asked_where_resolv_conf_says_so() {
+        for (text, expected) in [
+            ("# managed\nnameserver 127.0.0.53\noptions edns0\n", true),
+            ("nameserver 127.0.0.54\n", true),
+            ("nameserver 192.0.2.1\nnameserver 127.0.0.53\n", false),
+            ("#nameserver 127.0.0.53\n", false),
+            ("", false),
+        ] {
+            assert_eq!(names_the_stub(text), expected, "{text:?}");
+        }
+    }
+}
