@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::lab::resolved::with_bus;
 use crate::lab::services::SshServer;
-use crate::lab::{AT_LENGTH, Host, NameServer, Resolved};
+use crate::lab::{AT_LENGTH, Host, NameServer, Resolved, installed};
 
 use super::*;
 
@@ -42,14 +42,21 @@ impl World {
         let host = agents.host("alice");
         let names = NameServer::start(&host);
         let resolved = Resolved::start(&host, &format!("DNS=127.0.0.1\n{section}"))?;
-        Agent::init(&host, "alice", &agents.url).succeeded("overlay init");
-        let mut alice = Agent::of(&host);
-        start(&mut alice);
-        alice.is_registered("alice");
-        let bob = agents.agent("bob");
-        befriend(&alice, "--want any --allow any", &bob, "");
+        let (alice, bob) = friends_of(&mut agents, &host);
         Some(World { resolved, names, alice, bob, agents })
     }
+}
+
+/// `alice` on this host, which has a resolved, and `bob`. They trust each other.
+#[track_caller]
+fn friends_of(agents: &mut Agents, host: &Host) -> (Agent, Agent) {
+    Agent::init(host, "alice", &agents.url).succeeded("overlay init");
+    let mut alice = Agent::of(host);
+    start(&mut alice);
+    alice.is_registered("alice");
+    let bob = agents.agent("bob");
+    befriend(&alice, "--want any --allow any", &bob, "");
+    (alice, bob)
 }
 
 /// Starts the daemon of an agent with the bus of its host.
@@ -169,4 +176,44 @@ fn a_host_of_the_search_list_keeps_its_name() {
         let found = streams(&alice.host.run("getent ahosts bob").stdout);
         (found == addresses(bob)).then_some(())
     });
+}
+
+/// A name server of the world outside that speaks DNS over TLS and nothing else, with a certificate of its own authority.
+const UNBOUND: &str = r#"server:
+    interface: 127.0.0.1@853
+    tls-port: 853
+    tls-service-key: "DIR/dot.key"
+    tls-service-pem: "DIR/dot.pem"
+    do-daemonize: no
+    use-syslog: no
+    username: ""
+    chroot: ""
+    directory: "DIR"
+    pidfile: ""
+    local-zone: "example.test." static
+    local-data: "www.example.test. A 192.0.2.80"
+"#;
+
+#[test]
+fn with_dns_over_tls_everywhere_names_of_both_kinds_are_found() {
+    if !installed("DNS over TLS", &["unbound", "openssl"]) {
+        return;
+    }
+    let Some(mut agents) = Agents::new("dot") else { return };
+    let host = agents.host("alice");
+    let dir = host.dir().display().to_string();
+    host.shell(&format!(
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=dns.test -addext subjectAltName=DNS:dns.test \
+         -keyout {dir}/dot.key -out {dir}/dot.pem 2>&1"
+    ));
+    let config = host.write("unbound.conf", UNBOUND.replace("DIR", &dir));
+    let _unbound = host.spawn(format!("unbound -d -c {}", config.display()));
+    host.wait_for_listener(853);
+    let section = "DNS=127.0.0.1#dns.test\nDNSOverTLS=yes\nDNSSEC=no";
+    let authorities = Some(host.dir().join("dot.pem"));
+    let Some(_resolved) = Resolved::start_believing(&host, section, authorities) else { return };
+    let (alice, bob) = friends_of(&mut agents, &host);
+    assert_eq!(finds(&alice, "www.example.test"), ["192.0.2.80"]);
+    assert_eq!(finds(&alice, "bob"), addresses(&bob));
+    assert_eq!(finds(&alice, &format!("bob.{DOMAIN}")), addresses(&bob));
 }

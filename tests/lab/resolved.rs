@@ -35,6 +35,8 @@ const BUS: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus C
 #[derive(Debug)]
 pub struct Resolved {
     host: Host,
+    /// The file with the authorities that it believes, if they are not the machine's.
+    authorities: Option<PathBuf>,
     process: Option<Process>,
     _bus: Process,
 }
@@ -43,6 +45,12 @@ impl Resolved {
     /// Starts it with these lines of its `[Resolve]` section. `None` if it is not installed.
     #[track_caller]
     pub fn start(host: &Host, section: &str) -> Option<Resolved> {
+        Self::start_believing(host, section, None)
+    }
+
+    /// Like [`Resolved::start`], with the authorities in this file, which every user may read.
+    #[track_caller]
+    pub fn start_believing(host: &Host, section: &str, authorities: Option<PathBuf>) -> Option<Resolved> {
         let (Some(_), Some(bus)) = (program("systemd-resolved"), find("dbus-daemon")) else {
             super::skip("resolved", "systemd-resolved and dbus-daemon are not installed (scripts/setup test)");
             return None;
@@ -58,7 +66,7 @@ impl Resolved {
             host.exec(format!("chmod o+x {}", above.display()));
         }
         host.write("lab.conf", format!("[Resolve]\n{section}\n"));
-        let mut resolved = Resolved { host: host.clone(), process: None, _bus: bus };
+        let mut resolved = Resolved { host: host.clone(), authorities, process: None, _bus: bus };
         resolved.run();
         let link = host.etc().join("resolv.conf");
         fs::create_dir_all(host.etc()).expect("/etc/netns");
@@ -88,6 +96,9 @@ impl Resolved {
         );
         let mut command = host.command(["unshare", "--mount", "--", "sh", "-ec", &line]);
         with_bus(host, &mut command);
+        if let Some(authorities) = &self.authorities {
+            command.env("SSL_CERT_FILE", authorities);
+        }
         let _ = fs::remove_file(folder.join("stub-resolv.conf"));
         let mut process = host.start(command, "systemd-resolved");
         within(SHORTLY, "systemd-resolved", || {
