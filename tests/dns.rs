@@ -5,6 +5,8 @@
     reason = "real programs and seconds are what this is about"
 )]
 
+#[path = "dns/directory.rs"]
+mod directory;
 #[path = "dns/hosts.rs"]
 mod hosts;
 mod lab;

@@ -412,7 +412,7 @@ impl Meetings {
 
     /// The rendezvous with this key, as people write it.
     pub(super) fn url(&self, at: &At) -> Option<String> {
-        self.all.iter().find(|meeting| meeting.place.rendezvous == *at).map(|meeting| meeting.place.to_string())
+        self.all.iter().find(|meeting| meeting.place.rendezvous == *at).map(|meeting| meeting.place.url.clone())
     }
 
     /// How each stands, for programs.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::bound::Bound;
 use super::child::{Child, Known, Role};
@@ -23,6 +23,8 @@ use crate::warnings::StatusWarning;
 /// The wait before the process that answers is started again; doubles each time, and begins anew after a minute.
 const FIRST_RESTART: Duration = Duration::from_millis(100);
 const LONGEST_RESTART: Duration = Duration::from_secs(30);
+/// How long a start waits for names.
+const SETTLING: Duration = Duration::from_secs(1);
 /// The codes of warnings: nobody answers, resolved was not told, the hosts file is not written, two have a name.
 pub(crate) const PORT: &str = "names_port";
 pub(crate) const RESOLVED_WARNING: &str = "names_not_told";
@@ -46,8 +48,16 @@ pub(crate) struct Names {
 #[derive(Debug)]
 enum Way {
     Resolved(Resolved),
-    /// The process, and why its last write failed.
-    Hosts(Option<Box<Child>>, Option<String>),
+    /// The process that keeps the file, and whether it has.
+    Hosts(Option<Box<Child>>, Written),
+}
+
+/// Whether the hosts file has our names.
+#[derive(Debug)]
+enum Written {
+    NotYet,
+    Yes,
+    Failed(String),
 }
 
 /// The process that answers, or when it is started again.
@@ -107,7 +117,11 @@ impl Names {
             Dns::Hosts => false,
             Dns::Auto => asks_resolved() && resolved::is_there().await,
         };
-        let way = if by_resolved { Way::Resolved(Resolved::start()) } else { Way::Hosts(keeper.map(Box::new), None) };
+        let way = if by_resolved {
+            Way::Resolved(Resolved::start())
+        } else {
+            Way::Hosts(keeper.map(Box::new), Written::NotYet)
+        };
         Some(Self {
             index,
             known: Known::default(),
@@ -148,6 +162,22 @@ impl Names {
             self.open();
         }
         self.ask_names_alone(if is_new { self.known.agents.keys().cloned().collect() } else { changed });
+    }
+
+    /// Waits until the programs of this host can find names, but not for long.
+    pub(crate) async fn settle(&mut self) {
+        let until = Instant::now() + SETTLING;
+        while !self.is_settled() {
+            let Ok(news) = timeout_at(until, self.next()).await else { return };
+            self.on_news(news);
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        match &self.way {
+            Way::Resolved(resolved) => resolved.standing() != Standing::Trying,
+            Way::Hosts(keeper, written) => keeper.is_none() || !matches!(written, Written::NotYet),
+        }
     }
 
     /// Takes the names back, and waits until the hosts file is as it was.
@@ -205,12 +235,12 @@ impl Names {
             News::Answering(Err(error)) => self.answering.on_ended(&error),
             News::Keeping(Ok(Report::Hosts(failure))) => {
                 if let Way::Hosts(_, last) = &mut self.way {
-                    *last = failure;
+                    *last = failure.map_or(Written::Yes, Written::Failed);
                 }
             }
             News::Keeping(Err(error)) => {
                 tracing::warn!(%error, "the process that writes {HOSTS} has ended");
-                self.way = Way::Hosts(None, Some("the process that writes it has ended".to_owned()));
+                self.way = Way::Hosts(None, Written::Failed("the process that writes it has ended".to_owned()));
             }
             News::Shadow(name, is_shadowed) => {
                 self.shadows.on_answer(&name, &domain);
@@ -240,7 +270,7 @@ impl Names {
                     ));
                 }
             }
-            Way::Hosts(_, Some(failure)) => warnings.push(StatusWarning::new(
+            Way::Hosts(_, Written::Failed(failure)) => warnings.push(StatusWarning::new(
                 HOSTS_WARNING,
                 format!("names of agents are not in {HOSTS}: {failure}"),
                 "make it writable for the daemon, or use systemd-resolved: see docs/dns.md",

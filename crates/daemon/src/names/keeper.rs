@@ -19,7 +19,7 @@ use crate::failure::Failure;
 use crate::hosts_file::{self, HOSTS, Line};
 
 /// How long more changes are waited for, so that a thousand agents are one write.
-const SETTLE: Duration = Duration::from_millis(50);
+const SETTLE: Duration = Duration::from_millis(10);
 /// The folder of the hosts file.
 const FOLDER: &str = "/etc";
 

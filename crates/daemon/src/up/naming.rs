@@ -25,6 +25,9 @@ pub(super) async fn start(
     let mut names = Names::start(dns, keeper, running.host.index()).await;
     if let Some(names) = &mut names {
         follow(names, agent, running);
+        // A script that goes on after `up -d` finds names.
+        names.settle().await;
+        show(names, running);
     }
     Ok(names)
 }
