@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::lab::AT_LENGTH;
 use crate::lab::services::SshServer;
 
 use super::*;
@@ -108,6 +109,30 @@ fn lines_of_others_and_names_that_they_have_stay() {
     within(SHORTLY, "bob's name to go", || (!alice.host.etc_hosts().contains(&full)).then_some(()));
     alice.stop();
     assert_eq!(alice.host.etc_hosts(), "127.0.0.1 localhost\n192.0.2.77 bob printer192.0.2.78 scanner\n");
+}
+
+#[test]
+fn names_come_back_when_another_program_writes_the_file_anew() {
+    let Some((_world, alice, bob)) = friends("hosts rewritten") else { return };
+    finds(&alice, "bob");
+    alice.host.write_etc_hosts("127.0.0.1 localhost\n192.0.2.77 printer\n");
+    within(AT_LENGTH, "the names", || alice.host.etc_hosts().contains("bob").then_some(()));
+    assert_eq!(finds(&alice, "bob"), addresses(&bob));
+    assert!(alice.host.etc_hosts().contains("printer"));
+}
+
+#[test]
+fn the_keeper_outlives_a_signal_and_cleans_up_after_the_daemon() {
+    let Some((_world, mut alice, _bob)) = friends("hosts signals") else { return };
+    finds(&alice, "bob");
+    let pid = alice.daemon().pid();
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("the daemon runs");
+    // As a service manager does that ends a whole group.
+    for child in children.split_whitespace() {
+        alice.host.exec(["kill", "-TERM", child]);
+    }
+    alice.stop();
+    assert_eq!(alice.host.etc_hosts(), BEFORE);
 }
 
 /// Kills the daemon and the processes that it has started.

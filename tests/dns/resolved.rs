@@ -178,6 +178,23 @@ fn a_host_of_the_search_list_keeps_its_name() {
     });
 }
 
+#[test]
+fn a_resolved_of_a_different_network_namespace_is_left_alone() {
+    let Some(mut world) = World::new("namespaces", "") else { return };
+    finds(&world.alice, "bob");
+    let links = world.resolved.ctl("dns");
+    // This host has the same bus, and its programs seem to ask a resolved.
+    let host = world.agents.host("carol");
+    host.write_etc("resolv.conf", "nameserver 127.0.0.53\n");
+    Agent::init(&host, "carol", &world.agents.url).succeeded("overlay init");
+    let mut carol = Agent::of(&host);
+    let mut command = carol.up_command();
+    with_bus(&world.alice.host, &mut command);
+    carol.start_by(command);
+    assert_eq!(carol.daemon().status()["names"]["way"], "hosts");
+    assert_eq!(world.resolved.ctl("dns"), links);
+}
+
 /// A name server of the world outside that speaks DNS over TLS and nothing else, with a certificate of its own authority.
 const UNBOUND: &str = r#"server:
     interface: 127.0.0.1@853

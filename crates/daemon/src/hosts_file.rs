@@ -39,12 +39,14 @@ pub(crate) struct Line {
 /// # Errors
 /// The system's. The lines of others are as they were.
 pub(crate) fn write(path: &Path, interface: &str, lines: &[Line]) -> io::Result<bool> {
+    // Where nothing is to be changed, nobody has to be allowed to.
+    let before = read(&File::open(path)?)?;
+    if with_block(&before, interface, lines) == before {
+        return Ok(false);
+    }
     let mut file = OpenOptions::new().read(true).write(true).open(path)?;
     lock(&file)?;
-    let mut before = Vec::new();
-    if (&file).take(MAX_LEN + 1).read_to_end(&mut before)? as u64 > MAX_LEN {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the file is larger than 64 MiB"));
-    }
+    let before = read(&file)?;
     let after = with_block(&before, interface, lines);
     if after == before {
         return Ok(false);
@@ -52,6 +54,14 @@ pub(crate) fn write(path: &Path, interface: &str, lines: &[Line]) -> io::Result<
     let others = without_block(&before, &Marks::of(interface)).len();
     replace(&mut file, &before, &after, others)?;
     Ok(true)
+}
+
+fn read(file: &File) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    if file.take(MAX_LEN + 1).read_to_end(&mut content)? as u64 > MAX_LEN {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the file is larger than 64 MiB"));
+    }
+    Ok(content)
 }
 
 /// Two daemons with blocks of their own do not write at once. Anybody may lock a file that he can read, so this is given up

@@ -9,6 +9,7 @@
 //! resolv.conf is never written. What is added goes when the daemon does, however that ends: resolved forgets what belongs to
 //! an interface that is gone, and the second process removes the block.
 
+mod answering;
 mod bound;
 pub(crate) mod child;
 mod concern;

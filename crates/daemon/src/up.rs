@@ -118,6 +118,7 @@ async fn run_config(file: Config, agent: Option<Agent>, options: Options) -> Res
     unlocked.warnings.retain(|line| !cleaned.warnings.contains(line));
     tell_cleaned(&unlocked);
     cleaned.removed.extend(unlocked.removed);
+    overlay_os::handed_over::keep_to_ourselves();
     let keeper = config.agent.as_ref().and_then(|_| Names::keeper(config.interface.dns));
     confine(&Needs {
         runtime: Some(runtime.directory()),

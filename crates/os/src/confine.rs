@@ -105,7 +105,15 @@ const OPENING: &[libc::c_long] = &[
     libc::SYS_bind,
     libc::SYS_execve,
     libc::SYS_execveat,
+    libc::SYS_openat,
+    libc::SYS_openat2,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_open,
+    // A signal to the daemon would end it.
     libc::SYS_kill,
+    libc::SYS_tkill,
+    libc::SYS_rt_sigqueueinfo,
+    libc::SYS_rt_tgsigqueueinfo,
     libc::SYS_pidfd_open,
     libc::SYS_pidfd_send_signal,
 ];
@@ -156,7 +164,7 @@ pub fn open_nothing() -> io::Result<()> {
 fn read_and_write_nothing() -> io::Result<()> {
     let all = Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
-        .handle_access(AccessFs::from_all(ABI::V2))
+        .handle_access(AccessFs::from_all(ABI::V1))
         .map_err(io::Error::other)?
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(ABI::V3))

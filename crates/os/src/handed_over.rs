@@ -3,7 +3,7 @@
 //! They begin at file descriptor 3. The environment gives their number and their names.
 
 use std::env;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -30,6 +30,16 @@ pub fn take_listener(name: &str) -> Option<UnixListener> {
     let listener = UnixListener::from(socket);
     listener.set_nonblocking(true).ok()?;
     Some(listener)
+}
+
+/// Keeps the sockets that were passed from programs that we start.
+pub fn keep_to_ourselves() {
+    let is_for_us = env::var("LISTEN_PID").is_ok_and(|pid| pid.parse() == Ok(std::process::id()));
+    let count = env::var("LISTEN_FDS").ok().and_then(|count| count.parse::<i32>().ok()).unwrap_or_default();
+    for fd in FIRST..FIRST + count.clamp(0, if is_for_us { MAX_HANDED_OVER } else { 0 }) {
+        // SAFETY: the service manager has opened it for this process, and it is borrowed for this call alone.
+        let _ = fcntl_setfd(unsafe { BorrowedFd::borrow_raw(fd) }, FdFlags::CLOEXEC);
+    }
 }
 
 /// The position of `name` among the `count` names, which are separated by colons.

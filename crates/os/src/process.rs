@@ -199,6 +199,21 @@ pub fn spawn_detached(command: &mut Command) -> io::Result<Child> {
     command.spawn()
 }
 
+/// Makes `command` ignore the signals that ask a program to end, from its start on.
+pub fn without_ends(command: &mut Command) {
+    let ignore = || {
+        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+            // SAFETY: the call takes numbers alone, and SIG_IGN is no function that could run.
+            if unsafe { libc::signal(signal, libc::SIG_IGN) } == libc::SIG_ERR {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: only async-signal-safe calls are allowed between fork and exec. signal is one, and it allocates nothing.
+    unsafe { command.pre_exec(ignore) };
+}
+
 /// Makes `command` start without the capabilities that a service manager has told this process to hand on.
 pub fn without_ambient(command: &mut Command) {
     // SAFETY: only async-signal-safe calls are allowed between fork and exec. prctl is one, and it allocates nothing.

@@ -103,11 +103,11 @@ pub(crate) struct Agents {
     #[arg(long, value_name = "TEXT")]
     pub(crate) search: Option<String>,
 
-    /// The directory: how many agents to show
-    #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..))]
-    pub(crate) limit: u16,
+    /// The directory: how many agents to show; by default, 50
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) limit: Option<u16>,
 
-    /// The directory: go on after this key, which the page before names
+    /// The directory: start after this key, which is printed under the page before
     #[arg(long, value_name = "KEY")]
     pub(crate) after: Option<String>,
 
@@ -118,8 +118,8 @@ pub(crate) struct Agents {
 impl Agents {
     /// Whether the directory is wanted.
     pub(crate) fn is_directory(&self) -> bool {
-        let Self { all, tag, service, search, after, .. } = self;
-        *all || [tag, service, search, after].into_iter().any(Option::is_some)
+        let Self { all, tag, service, search, after, limit, .. } = self;
+        *all || limit.is_some() || [tag, service, search, after].into_iter().any(Option::is_some)
     }
 }
 

@@ -9,6 +9,8 @@ use crate::figures::{now, span};
 use crate::session::Session;
 use crate::{columns, inert};
 
+/// How many agents the directory shows at once.
+const PAGE: u16 = 50;
 /// The most agents that `find` shows.
 const MOST: usize = 1_000;
 
@@ -19,7 +21,7 @@ pub(crate) fn run(session: &Session, arguments: &Find) -> Result<(), Failure> {
     };
     let client = session.client(arguments.on.interface.as_deref(), &command)?;
     let find = request::Find { name: arguments.name.clone(), tag: arguments.tag.clone(), ..request::Find::default() };
-    show(session, &client, find, MOST)
+    show(session, &client, find, MOST, |_| "only the first are shown: overlay agents --all goes on".to_owned())
 }
 
 /// Shows agents of the directory.
@@ -33,11 +35,18 @@ pub(crate) fn directory(session: &Session, arguments: &Agents) -> Result<(), Fai
         search: search.clone(),
         after: after.clone(),
     };
-    show(session, &client, find, usize::from(*limit))
+    let limit = usize::from(limit.unwrap_or(PAGE));
+    show(session, &client, find, limit, |next| format!("there may be more: the same with --after {next}"))
 }
 
 /// Asks for one page after the other until there are enough.
-fn show(session: &Session, client: &Client, mut find: request::Find, limit: usize) -> Result<(), Failure> {
+fn show(
+    session: &Session,
+    client: &Client,
+    mut find: request::Find,
+    limit: usize,
+    more: impl FnOnce(&str) -> String,
+) -> Result<(), Failure> {
     let mut answer = session.block_on(client.find_agents(&find))?;
     while answer.agents.len() < limit
         && let Some(next) = answer.next.take()
@@ -52,7 +61,7 @@ fn show(session: &Session, client: &Client, mut find: request::Find, limit: usiz
         answer.next = answer.agents.last().map(|last| last.identity.clone());
     }
     if let Some(next) = &answer.next {
-        session.output.say(&format!("there may be more: --after {next}"));
+        session.output.say(&more(next));
     }
     session.output.result(&answer, || text(&answer.agents, now()));
     Ok(())
@@ -73,7 +82,7 @@ fn text(agents: &[AgentRecord], now: u64) -> String {
             source(agent, now),
         ]
     };
-    columns::table(["agent", "key", "addresses", "state", "tags", "services", "said"], agents.iter().map(row))
+    columns::table(["agent", "key", "addresses", "state", "tags", "services", "signed"], agents.iter().map(row))
 }
 
 /// When the agent has said this, and who has passed it on.

@@ -23,8 +23,7 @@ impl Agent {
         claims(&self.record)
     }
 
-    /// What a peer with a tunnel says of itself. Trust pins its name and its addresses, so these do not age. Anything else is
-    /// worth as much as its record is fresh.
+    /// What a peer with a tunnel says of itself. It is worth as much as its record is fresh.
     pub(crate) fn claims(&self, peer: &PublicKey) -> Claims<'_> {
         let record = self.book.relation(peer).and_then(|relation| relation.record.as_ref());
         let fresh = record.filter(|record| self.moment().latest < record.fresh_until);

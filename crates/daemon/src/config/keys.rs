@@ -233,7 +233,7 @@ pub(super) static INTERFACE: KeyTable = KeyTable {
         Key {
             name: "dns",
             meaning: "How the programs of this host find agents by name.",
-            values: r#"`"resolved"`: by systemd-resolved; `"hosts"`: by /etc/hosts; `"auto"`: the first that works; `"off"`: not at all"#,
+            values: r#"`"resolved"`: by systemd-resolved; `"hosts"`: by /etc/hosts; `"auto"`: the first if this host asks it, else the second; `"off"`: not at all"#,
             default: Absent::Value(r#""auto""#),
             applied: Applied::NextUp(|old, new| old.interface.dns != new.interface.dns),
             shape: Shape::Words(&["auto", "resolved", "hosts", "off"]),

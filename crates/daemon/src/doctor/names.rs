@@ -28,7 +28,7 @@ pub(super) fn is_about(warning: &StatusWarning) -> bool {
 
 /// How names stand, for people.
 pub(super) fn told(names: &Names) -> String {
-    format!("NAME.{}, by {}, {} agents", names.shown.domain, names.shown.way, names.shown.agents)
+    format!("NAME.{}, by {}; agents: {}", names.shown.domain, names.shown.way, names.shown.agents)
 }
 
 /// Judges what the daemon warns about, and what a program finds.
@@ -52,9 +52,9 @@ fn not_found(names: &Names) -> Option<Finding> {
     };
     let fix = match names.shown.way.as_str() {
         "resolved" => {
-            "resolv.conf must name 127.0.0.53, or nsswitch.conf `resolve`; or write dns = \"hosts\" under [interface]"
+            "sudo ln -sf /run/systemd/resolve/stub-resolv.conf /etc/resolv.conf, or add `resolve` to `hosts:` of /etc/nsswitch.conf"
         }
-        _ => "nsswitch.conf must have `files` in its line `hosts:`; see docs/dns.md",
+        _ => "grep overlay /etc/hosts; if our block is there, `hosts:` of /etc/nsswitch.conf lacks `files`",
     };
     let what = format!("programs of this host do not find this agent as {}", names.name);
     Some(Finding::new(Code::NamesNotFound, Severity::Warning, what, cause, fix))
@@ -97,6 +97,7 @@ mod tests {
                 servers: vec![OWN.into()],
                 agents: 2,
                 ambiguous: Vec::new(),
+                shadowed: Vec::new(),
                 questions: BTreeMap::new(),
             },
             name: "alice.lab.overlay.internal".to_owned(),

@@ -105,9 +105,9 @@ impl Journal {
         self.note(|record| record.sockets.retain(|known| known != path))
     }
 
-    /// Records that names of agents are about to be written to the hosts file.
-    pub fn record_hosts(&mut self) -> Result<(), Failure> {
-        self.note(|record| record.hosts = true)
+    /// Records that names of agents are about to be written to the hosts file, or that they were removed.
+    pub fn record_hosts(&mut self, stand: bool) -> Result<(), Failure> {
+        self.note(|record| record.hosts = stand)
     }
 
     pub(super) fn record_rules(&mut self, rules: &[Rule]) -> Result<(), Failure> {
@@ -122,10 +122,18 @@ impl Journal {
         self.record.nft_table
     }
 
-    /// Removes the journal and the recorded socket files. Everything else in the journal has already been removed.
-    pub fn finish(self) {
+    /// Removes the journal and the recorded socket files. Everything else in the journal has already been removed, apart from names
+    /// in the hosts file: if they still stand, so does the journal.
+    pub fn finish(mut self) {
         for socket in &self.record.sockets {
             let _ = fs::remove_file(socket);
+        }
+        if self.record.hosts {
+            // `overlay down` can remove them, and the next `overlay up`.
+            self.record =
+                Record { index: None, rules: Vec::new(), nft_table: false, sockets: Vec::new(), ..self.record };
+            let _ = self.write();
+            return;
         }
         let _ = self.folder.remove(runtime::file_name(&self.record.interface, "state"));
     }

@@ -4,7 +4,7 @@
 //! socket in the folder of UAPI sockets that has its name. Anything else in a journal is left alone with a warning, so
 //! that forging a journal gains nothing.
 //!
-//! Everything except socket files belongs to the network namespace that the journal names. None of it can be reached
+//! Everything except socket files and names in the hosts file belongs to the network namespace that the journal names. None of it can be reached
 //! from a different namespace, and a thing of the same name there belongs to someone else. Such a journal is left alone
 //! with a warning.
 
@@ -134,19 +134,17 @@ impl Runtime {
             ));
             return Ok(cleaned);
         }
-        if record.hosts {
-            remove_names(Path::new(HOSTS), &record.interface, &mut cleaned);
-        }
+        let hosts = record.hosts && !remove_names(Path::new(HOSTS), &record.interface, &mut cleaned);
         let kept = Record {
             rules: if keep == Keep::Locks { std::mem::take(&mut record.rules) } else { Vec::new() },
             nft_table: keep != Keep::Nothing && std::mem::take(&mut record.nft_table),
             sockets: Vec::new(),
-            hosts: false,
+            hosts,
             index: None,
             ..record.clone()
         };
         remove_from_namespace(&record, &mut cleaned).await?;
-        if kept.nft_table || !kept.rules.is_empty() {
+        if kept.nft_table || !kept.rules.is_empty() || kept.hosts {
             return journal::write(self.folder(), &kept).map(|()| cleaned);
         }
         let path = self.state();
@@ -220,12 +218,15 @@ async fn remove_link(netlink: &Netlink, name: &str, index: u32, cleaned: &mut Cl
 }
 
 /// Removes the names that a daemon left in the hosts file, where another program would go on finding them.
-fn remove_names(path: &Path, interface: &str, cleaned: &mut Cleaned) {
-    match hosts_file::remove(path, interface) {
+/// Returns whether they are gone.
+fn remove_names(path: &Path, interface: &str, cleaned: &mut Cleaned) -> bool {
+    let removed = hosts_file::remove(path, interface);
+    match &removed {
         Ok(true) => cleaned.removed.push(format!("names of agents in {}", path.display())),
         Ok(false) => {}
         Err(error) => cleaned.warnings.push(format!("cannot remove names of agents from {}: {error}", path.display())),
     }
+    removed.is_ok()
 }
 
 /// Removes the UAPI socket of the daemon `name`. No other socket is ever recorded.

@@ -13,13 +13,14 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use overlay_os::descriptors;
-use overlay_os::process::without_ambient;
+use overlay_os::process::{without_ambient, without_ends};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::bound::Bound;
 use super::message::{Lines, Order, Report, line};
+use super::shadow::Owner;
 use super::zone::{Agent, Origin};
 
 /// This program, also after its file was replaced.
@@ -66,7 +67,7 @@ struct Due {
     origin: bool,
     agents: BTreeSet<String>,
     addresses: BTreeSet<IpAddr>,
-    shadows: BTreeMap<String, bool>,
+    owners: BTreeMap<String, Owner>,
 }
 
 /// What the process is to know.
@@ -84,19 +85,20 @@ impl Child {
         let mut command = Command::new(PROGRAM);
         command.arg0("overlay").args([VERB, role.argument()]).env_clear();
         command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null());
-        // Ctrl-C is for the daemon. This process ends with its socket.
+        // Ctrl-C is for the daemon.
         command.process_group(0);
         without_ambient(&mut command);
+        // It ends with its socket.
+        without_ends(&mut command);
         let process = tokio::process::Command::from(command).spawn()?;
         let due = Due { origin: true, agents: known.agents.keys().cloned().collect(), ..Due::default() };
         let stream = UnixStream::from_std(ours)?;
         Ok(Self { stream, lines: Lines::default(), saying: VecDeque::new(), sockets: Vec::new(), due, process })
     }
 
-    /// Everything is new, as with a different network.
-    pub(super) fn on_origin(&mut self, known: &Known) {
+    /// What does not belong to an agent has changed: our own addresses, or the whole network.
+    pub(super) fn on_origin(&mut self) {
         self.due.origin = true;
-        self.due.agents = known.agents.keys().cloned().collect();
     }
 
     /// The agent of this name came, changed or went.
@@ -109,15 +111,15 @@ impl Child {
         self.due.addresses.insert(address);
     }
 
-    /// It is known whether a name alone belongs to a different host here.
-    pub(super) fn on_shadow(&mut self, name: &str, is_shadowed: bool) {
-        self.due.shadows.insert(name.to_owned(), is_shadowed);
+    /// It is known whose a short name is.
+    pub(super) fn on_owner(&mut self, name: &str, owner: Owner) {
+        self.due.owners.insert(name.to_owned(), owner);
     }
 
     /// Says what is due, and waits for what the process says. Can be cancelled.
     ///
     /// # Errors
-    /// The process has ended, or says what none of ours does.
+    /// The process has ended, or has sent a message that does not parse.
     pub(super) async fn next(&mut self, known: &Known, bound: &Bound) -> io::Result<Report> {
         loop {
             if let Some(report) = self.lines.next() {
@@ -138,7 +140,7 @@ impl Child {
         }
     }
 
-    /// Lets the process end, and waits for that. Returns whether it has done what it does at its end.
+    /// Lets the process end, and waits for that. Returns whether it has cleaned up.
     pub(super) async fn end(mut self) -> bool {
         drop(self.stream);
         matches!(timeout(PATIENCE, self.process.wait()).await, Ok(Ok(status)) if status.success())
@@ -150,13 +152,13 @@ impl Child {
         let order = if std::mem::take(&mut self.due.origin) {
             Order::Begin(origin.clone())
         } else if let Some(address) = self.due.addresses.pop_first() {
-            let Some(sockets) = bound.copies(address)? else { return Ok(()) };
+            let Some(sockets) = bound.copies(address)? else { return self.take_due(known, bound) };
             self.sockets.extend(sockets);
             Order::Serve(address)
         } else if let Some(name) = self.due.agents.pop_first() {
             known.agents.get(&name).cloned().map_or(Order::Remove(name), Order::Put)
-        } else if let Some((name, is_shadowed)) = self.due.shadows.pop_first() {
-            Order::Short { name, is_shadowed }
+        } else if let Some((name, owner)) = self.due.owners.pop_first() {
+            Order::Short { name, owner }
         } else {
             return Ok(());
         };

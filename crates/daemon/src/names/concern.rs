@@ -1,28 +1,26 @@
 //! The names of agents, as a concern of `up`: what is named goes in, and the host's programs find it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
+use super::answering::Answering;
 use super::bound::Bound;
 use super::child::{Child, Known, Role};
-use super::message::{Counts, Report};
+use super::message::Report;
 use super::resolved::{self, Link, Resolved, Standing};
 use super::reverse;
-use super::shadow::Shadows;
+use super::shadow::{Owner, Shadows};
 use super::zone::{Agent, Origin, SHORT};
 use crate::config::Dns;
 use crate::hosts_file::HOSTS;
 use crate::warnings::StatusWarning;
 
-/// The wait before the process that answers is started again; doubles each time, and begins anew after a minute.
-const FIRST_RESTART: Duration = Duration::from_millis(100);
-const LONGEST_RESTART: Duration = Duration::from_secs(30);
 /// How long a start waits for names.
 const SETTLING: Duration = Duration::from_secs(1);
 /// The codes of warnings: nobody answers, resolved was not told, the hosts file is not written, two have a name.
@@ -42,6 +40,12 @@ pub(crate) struct Names {
     shadows: Shadows,
     /// Names that two agents have, so that neither is found by it.
     ambiguous: Vec<String>,
+    /// Short names of agents that mean a different host here, as far as that is known.
+    shadowed: BTreeSet<String>,
+    /// Those of which the resolver did not say whose they are.
+    unknown: BTreeSet<String>,
+    /// Whether something has changed since the hosts file was written.
+    awaits_write: bool,
 }
 
 /// How the host's programs come to ask.
@@ -60,23 +64,12 @@ enum Written {
     Failed(String),
 }
 
-/// The process that answers, or when it is started again.
-#[derive(Debug)]
-struct Answering {
-    child: Result<Child, Instant>,
-    pause: Duration,
-    started: Instant,
-    /// What processes that have ended had answered, and what this one has.
-    before: Counts,
-    counts: Counts,
-}
-
 /// What has happened.
 #[derive(Debug)]
 pub(crate) enum News {
     Answering(io::Result<Report>),
     Keeping(io::Result<Report>),
-    Shadow(String, bool),
+    Owner(String, Owner),
     Told,
 }
 
@@ -93,6 +86,8 @@ pub struct Shown {
     pub agents: usize,
     /// Names that two agents have, so that neither is found by it.
     pub ambiguous: Vec<String>,
+    /// Short names of agents that mean a different host here, as far as that is known.
+    pub shadowed: Vec<String>,
     /// Questions by what became of them.
     pub questions: BTreeMap<String, u64>,
 }
@@ -110,18 +105,14 @@ impl Names {
     }
 
     /// Begins to name agents on the interface of this index. `None`: the config does not want names.
-    pub(crate) async fn start(dns: Dns, keeper: Option<Child>, index: u32) -> Option<Self> {
+    pub(crate) async fn start(dns: Dns, keeper: Option<Child>, (interface, index): (&str, u32)) -> Option<Self> {
         let by_resolved = match dns {
             Dns::Off => return None,
             Dns::Resolved => true,
             Dns::Hosts => false,
-            Dns::Auto => asks_resolved() && resolved::is_there().await,
+            Dns::Auto => asks_resolved() && resolved::is_there(interface).await,
         };
-        let way = if by_resolved {
-            Way::Resolved(Resolved::start())
-        } else {
-            Way::Hosts(keeper.map(Box::new), Written::NotYet)
-        };
+        let way = if by_resolved { Way::Resolved(Resolved::start()) } else { Way::hosts(keeper) };
         Some(Self {
             index,
             known: Known::default(),
@@ -130,6 +121,9 @@ impl Names {
             way,
             shadows: Shadows::default(),
             ambiguous: Vec::new(),
+            shadowed: BTreeSet::new(),
+            unknown: BTreeSet::new(),
+            awaits_write: false,
         })
     }
 
@@ -137,10 +131,14 @@ impl Names {
     pub(crate) fn set(&mut self, origin: Origin, agents: Vec<Agent>) {
         let (agents, ambiguous) = by_name(agents, &origin.me.name);
         self.ambiguous = ambiguous;
+        for names in [&mut self.shadowed, &mut self.unknown] {
+            names.retain(|name| agents.contains_key(name));
+        }
         let is_new = self.known.origin.as_ref() != Some(&origin);
-        let before = std::mem::replace(&mut self.known.agents, agents);
+        let mut before = std::mem::replace(&mut self.known.agents, agents);
         if is_new {
             let link = Link {
+                interface: origin.interface.clone(),
                 index: self.index,
                 servers: origin.me.addresses.clone(),
                 search: format!("{SHORT}.{}", origin.domain),
@@ -149,9 +147,13 @@ impl Names {
             if let Way::Resolved(resolved) = &self.way {
                 resolved.set(link);
             }
+            let is_other = |known: &Origin| known.domain != origin.domain;
+            if self.known.origin.as_ref().is_some_and(is_other) {
+                // The processes forget everybody.
+                before.clear();
+            }
             self.known.origin = Some(origin);
-            let known = &self.known;
-            children(&mut self.answering, &mut self.way).for_each(|child| child.on_origin(known));
+            children(&mut self.answering, &mut self.way).for_each(Child::on_origin);
         }
         let names = before.keys().chain(self.known.agents.keys());
         let changed: Vec<_> = names.filter(|name| before.get(*name) != self.known.agents.get(*name)).cloned().collect();
@@ -161,7 +163,8 @@ impl Names {
         if is_new {
             self.open();
         }
-        self.ask_names_alone(if is_new { self.known.agents.keys().cloned().collect() } else { changed });
+        self.awaits_write |= is_new || !changed.is_empty();
+        self.ask_short_names(if is_new { self.known.agents.keys().cloned().collect() } else { changed });
     }
 
     /// Waits until the programs of this host can find names, but not for long.
@@ -176,23 +179,32 @@ impl Names {
     fn is_settled(&self) -> bool {
         match &self.way {
             Way::Resolved(resolved) => resolved.standing() != Standing::Trying,
-            Way::Hosts(keeper, written) => keeper.is_none() || !matches!(written, Written::NotYet),
+            Way::Hosts(keeper, written) => {
+                keeper.is_none() || !self.awaits_write && !matches!(written, Written::NotYet)
+            }
         }
     }
 
-    /// Takes the names back, and waits until the hosts file is as it was.
-    pub(crate) async fn end(self) {
-        let Way::Hosts(Some(keeper), _) = self.way else { return };
-        if !keeper.end().await {
-            tracing::error!("left behind: names of agents in {HOSTS}");
+    /// Whether names are written to the hosts file.
+    pub(crate) fn keeps_hosts(&self) -> bool {
+        matches!(self.way, Way::Hosts(Some(_), _))
+    }
+
+    /// Takes the names back. Returns whether the hosts file is as it was.
+    pub(crate) async fn end(self) -> bool {
+        match self.way {
+            Way::Resolved(_) => true,
+            Way::Hosts(Some(keeper), _) => keeper.end().await,
+            Way::Hosts(None, _) => false,
         }
     }
 
-    /// Whether a name alone is somebody else's matters to the hosts file beforehand, and to resolved when it asks.
-    fn ask_names_alone(&mut self, names: Vec<String>) {
+    /// Looks these names up in the search list, which the hosts file needs before they are written. With systemd-resolved, that
+    /// is done on demand.
+    fn ask_short_names(&mut self, names: Vec<String>) {
         let (Way::Hosts(Some(_), _), Some(origin)) = (&self.way, &self.known.origin) else { return };
         for name in names.iter().chain([&origin.me.name]) {
-            self.shadows.ask(name, &origin.domain);
+            self.shadows.ask(name);
         }
     }
 
@@ -200,10 +212,15 @@ impl Names {
     fn open(&mut self) {
         let Some(origin) = &self.known.origin else { return };
         for address in self.bound.follow(&origin.me.addresses) {
-            if let Ok(child) = &mut self.answering.child {
+            if let Some(child) = self.answering.child() {
                 child.on_bound(address);
             }
         }
+    }
+
+    /// Whether an agent here has this name.
+    fn is_known(&self, name: &str) -> bool {
+        self.known.agents.contains_key(name) || self.known.origin.as_ref().is_some_and(|origin| origin.me.name == name)
     }
 
     /// Looks for what nothing reports: a port that was taken is free, or the host completes names by different domains.
@@ -212,8 +229,9 @@ impl Names {
             self.open();
         }
         if self.shadows.has_new_list() {
-            self.ask_names_alone(self.known.agents.keys().cloned().collect());
+            self.ask_short_names(self.known.agents.keys().cloned().collect());
         }
+        self.ask_short_names(self.unknown.iter().cloned().collect());
     }
 
     /// Waits for news. Can be cancelled.
@@ -222,18 +240,20 @@ impl Names {
         tokio::select! {
             report = answering.next(known, bound) => News::Answering(report),
             news = way.next(known, bound) => news,
-            (name, is_shadowed) = shadows.next() => News::Shadow(name, is_shadowed),
+            (name, owner) = shadows.next() => News::Owner(name, owner),
         }
     }
 
     /// Handles news.
     pub(crate) fn on_news(&mut self, news: News) {
-        let domain = self.known.origin.as_ref().map(|origin| origin.domain.clone()).unwrap_or_default();
         match news {
-            News::Answering(Ok(Report::Short(name))) => self.shadows.ask(&name, &domain),
-            News::Answering(Ok(Report::Counts(counts))) => self.answering.counts = counts,
+            // The process may be somebody else's by now. It learns of no other names.
+            News::Answering(Ok(Report::Short(name))) if self.is_known(&name) => self.shadows.ask(&name),
+            News::Answering(Ok(Report::Short(_))) => {}
+            News::Answering(Ok(Report::Counts(counts))) => self.answering.on_counts(counts),
             News::Answering(Err(error)) => self.answering.on_ended(&error),
             News::Keeping(Ok(Report::Hosts(failure))) => {
+                self.awaits_write = !self.shadows.is_idle();
                 if let Way::Hosts(_, last) = &mut self.way {
                     *last = failure.map_or(Written::Yes, Written::Failed);
                 }
@@ -242,9 +262,18 @@ impl Names {
                 tracing::warn!(%error, "the process that writes {HOSTS} has ended");
                 self.way = Way::Hosts(None, Written::Failed("the process that writes it has ended".to_owned()));
             }
-            News::Shadow(name, is_shadowed) => {
-                self.shadows.on_answer(&name, &domain);
-                children(&mut self.answering, &mut self.way).for_each(|child| child.on_shadow(&name, is_shadowed));
+            News::Owner(name, owner) => {
+                self.shadows.on_answer(&name);
+                if !self.is_known(&name) {
+                    return;
+                }
+                _ = if owner == Owner::Free { self.shadowed.remove(&name) } else { self.shadowed.insert(name.clone()) };
+                self.unknown.remove(&name);
+                if owner == Owner::Unknown {
+                    self.unknown.insert(name.clone());
+                }
+                children(&mut self.answering, &mut self.way).for_each(|child| child.on_owner(&name, owner));
+                self.awaits_write = true;
             }
             News::Answering(Ok(Report::Hosts(_))) | News::Keeping(Ok(_)) | News::Told => {}
         }
@@ -253,11 +282,18 @@ impl Names {
     /// What does not work, and what to do about it.
     pub(crate) fn warnings(&self) -> Vec<StatusWarning> {
         let mut warnings = Vec::new();
+        if self.answering.is_down() {
+            warnings.push(StatusWarning::new(
+                PORT,
+                "the DNS server does not run: its process has ended, and is started again",
+                "the log says why; `overlay status` shows when it runs",
+            ));
+        }
         for (address, error) in self.bound.failed() {
             warnings.push(StatusWarning::new(
                 PORT,
-                format!("nobody answers names on {address}: port 53 cannot be opened: {error}"),
-                "see who has it: sudo ss -lntup 'sport = 53'",
+                format!("the DNS server does not run on {address}: port 53 cannot be bound: {error}"),
+                "find the program that has it, and bind it to other addresses: sudo ss -lntup 'sport = 53'",
             ));
         }
         match &self.way {
@@ -265,23 +301,26 @@ impl Names {
                 if let Standing::Failed(error) = resolved.standing() {
                     warnings.push(StatusWarning::new(
                         RESOLVED_WARNING,
-                        format!("systemd-resolved does not know who answers names of agents: {error}"),
-                        "see: systemctl status systemd-resolved; or write dns = \"hosts\" under [interface]",
+                        format!("systemd-resolved did not accept the DNS settings of this interface: {error}"),
+                        "systemctl status systemd-resolved; if access was denied, install polkit and run `make install`: see docs/dns.md",
                     ));
                 }
             }
             Way::Hosts(_, Written::Failed(failure)) => warnings.push(StatusWarning::new(
                 HOSTS_WARNING,
                 format!("names of agents are not in {HOSTS}: {failure}"),
-                "make it writable for the daemon, or use systemd-resolved: see docs/dns.md",
+                "under systemd: sudo apt install systemd-resolved polkitd, and restart the service; else see docs/dns.md",
             )),
             Way::Hosts(..) => {}
         }
         for name in &self.ambiguous {
             warnings.push(StatusWarning::new(
                 AMBIGUOUS,
-                format!("two agents are called `{name}`, so neither is found by that name"),
-                "overlay agents shows both: use their addresses, or take trust back from one",
+                match self.known.origin.as_ref().is_some_and(|origin| origin.me.name == *name) {
+                    true => format!("a trusted agent has this agent's own name, `{name}`: the name means this agent"),
+                    false => format!("several trusted agents are called `{name}`, so the name does not resolve"),
+                },
+                "overlay agents shows their keys: use their addresses, or sudo overlay untrust NAME@KEYPREFIX",
             ));
         }
         warnings
@@ -296,12 +335,20 @@ impl Names {
             servers: self.bound.addresses().collect(),
             agents: self.known.agents.len(),
             ambiguous: self.ambiguous.clone(),
+            shadowed: self.shadowed.iter().cloned().collect(),
             questions: self.answering.total().named().map(|(name, count)| (name.to_owned(), count)).into(),
         })
     }
 }
 
 impl Way {
+    fn hosts(keeper: Option<Child>) -> Self {
+        match keeper {
+            Some(keeper) => Self::Hosts(Some(Box::new(keeper)), Written::NotYet),
+            None => Self::Hosts(None, Written::Failed("the process that writes it cannot be started".to_owned())),
+        }
+    }
+
     async fn next(&mut self, known: &Known, bound: &Bound) -> News {
         match self {
             Self::Resolved(resolved) => {
@@ -314,55 +361,13 @@ impl Way {
     }
 }
 
-impl Answering {
-    fn new() -> Self {
-        let now = Instant::now();
-        Self {
-            child: Err(now),
-            pause: FIRST_RESTART,
-            started: now,
-            before: Counts::default(),
-            counts: Counts::default(),
-        }
-    }
-
-    async fn next(&mut self, known: &Known, bound: &Bound) -> io::Result<Report> {
-        if let Err(due) = &self.child {
-            sleep_until(*due).await;
-            let mut child = Child::start(Role::Answer, known)?;
-            bound.addresses().for_each(|address| child.on_bound(address));
-            self.started = Instant::now();
-            self.child = Ok(child);
-        }
-        match &mut self.child {
-            Ok(child) => child.next(known, bound).await,
-            Err(_) => std::future::pending().await,
-        }
-    }
-
-    fn on_ended(&mut self, error: &io::Error) {
-        tracing::warn!(%error, "the process that answers names has ended: it is started again");
-        if self.started.elapsed() > LONGEST_RESTART * 2 {
-            self.pause = FIRST_RESTART;
-        }
-        self.before = self.total();
-        self.counts = Counts::default();
-        self.child = Err(Instant::now() + self.pause);
-        self.pause = (self.pause * 2).min(LONGEST_RESTART);
-    }
-
-    fn total(&self) -> Counts {
-        self.before.plus(self.counts)
-    }
-}
-
 /// The processes that run.
 fn children<'a>(answering: &'a mut Answering, way: &'a mut Way) -> impl Iterator<Item = &'a mut Child> {
     let keeper = match way {
         Way::Hosts(keeper, _) => keeper.as_deref_mut(),
         Way::Resolved(_) => None,
     };
-    answering.child.as_mut().ok().into_iter().chain(keeper)
+    answering.child().into_iter().chain(keeper)
 }
 
 /// The agents by name, and the names that several have. Our own name is ours.

@@ -2,7 +2,7 @@
 //!
 //! The daemon itself gives up writing there, and a file that another program has replaced is a different file to the kernel's
 //! restrictions. So this is a process of its own, started before: it hears names from the daemon and from nobody else. When
-//! the daemon ends, however it ends, the names go.
+//! the daemon ends, however it ends, the names go. Signals that ask a program to end are ignored: the socket ends this one.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
@@ -11,15 +11,19 @@ use std::path::Path;
 use std::time::Duration;
 
 use overlay_os::confine;
+use overlay_os::host_name::host_name;
 
 use super::inherited::{begin, failed};
 use super::message::{Lines, Order, Report, line};
+use super::shadow::Owner;
 use super::zone::{Agent, Origin};
 use crate::failure::Failure;
 use crate::hosts_file::{self, HOSTS, Line};
 
 /// How long more changes are waited for, so that a thousand agents are one write.
 const SETTLE: Duration = Duration::from_millis(10);
+/// How often the file is looked at, in case another program has written a different one.
+const LOOK: Duration = Duration::from_secs(5);
 /// The folder of the hosts file.
 const FOLDER: &str = "/etc";
 
@@ -35,18 +39,19 @@ pub fn run() -> Result<(), Failure> {
         }
     }
     let mut kept = Kept::default();
-    let result = keep(&stream, &mut kept);
-    if let Some(origin) = kept.origin {
-        let _ = hosts_file::remove(Path::new(HOSTS), &origin.interface);
-    }
-    result.map_err(failed("the daemon's socket failed"))
+    // However the socket ends: what counts is that the names go.
+    let _ = keep(&stream, &mut kept);
+    let Some(origin) = kept.origin else { return Ok(()) };
+    hosts_file::remove(Path::new(HOSTS), &origin.interface)
+        .map(drop)
+        .map_err(failed("names of agents cannot be removed"))
 }
 
 fn keep(mut stream: &UnixStream, kept: &mut Kept) -> io::Result<()> {
     let mut lines = Lines::default();
-    let mut is_new = false;
+    let (mut is_new, mut told) = (false, None);
     loop {
-        stream.set_read_timeout(is_new.then_some(SETTLE))?;
+        stream.set_read_timeout(Some(if is_new { SETTLE } else { LOOK }))?;
         let mut bytes = [0; 4096];
         match stream.read(&mut bytes) {
             Ok(0) => return Ok(()),
@@ -58,9 +63,11 @@ fn keep(mut stream: &UnixStream, kept: &mut Kept) -> io::Result<()> {
                 }
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                is_new = false;
                 let failure = kept.write(Path::new(HOSTS)).err().map(|error| error.to_string());
-                stream.write_all(&line(&Report::Hosts(failure)))?;
+                if std::mem::take(&mut is_new) || failure != told {
+                    stream.write_all(&line(&Report::Hosts(failure.clone())))?;
+                    told = failure;
+                }
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
@@ -73,26 +80,28 @@ fn keep(mut stream: &UnixStream, kept: &mut Kept) -> io::Result<()> {
 struct Kept {
     origin: Option<Origin>,
     agents: BTreeMap<String, Agent>,
-    /// Names alone that are known to be nobody else's, or somebody else's.
-    shadowed: BTreeMap<String, bool>,
+    /// Whose each short name is.
+    owners: BTreeMap<String, Owner>,
 }
 
 impl Kept {
     fn obey(&mut self, order: Order) {
         match order {
             Order::Begin(origin) => {
+                if self.origin.as_ref().is_some_and(|before| before.domain != origin.domain) {
+                    self.agents.clear();
+                }
                 self.origin = Some(origin);
-                self.agents.clear();
             }
             Order::Put(agent) => {
                 self.agents.insert(agent.name.clone(), agent);
             }
             Order::Remove(name) => {
                 self.agents.remove(&name);
-                self.shadowed.remove(&name);
+                self.owners.remove(&name);
             }
-            Order::Short { name, is_shadowed } => {
-                self.shadowed.insert(name, is_shadowed);
+            Order::Short { name, owner } => {
+                self.owners.insert(name, owner);
             }
             Order::Serve(_) => {}
         }
@@ -100,9 +109,12 @@ impl Kept {
 
     fn write(&self, path: &Path) -> io::Result<bool> {
         let Some(origin) = &self.origin else { return Ok(false) };
+        let host = host_name();
         let agents = std::iter::once(&origin.me).chain(self.agents.values());
         let lines = agents.flat_map(|agent| {
-            let is_free = self.shadowed.get(&agent.name) == Some(&false);
+            // What programs take for this host goes on to mean it as before.
+            let is_host = host.split('.').next() == Some(&agent.name);
+            let is_free = self.owners.get(&agent.name) == Some(&Owner::Free) && !is_host;
             let full = format!("{}.{}", agent.name, origin.domain);
             agent.addresses.iter().map(move |address| Line {
                 address: *address,

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::shadow::Owner;
 use super::zone::{Agent, Origin};
 
 /// The longest line in bytes. The largest record of an agent has half of it.
@@ -26,8 +27,8 @@ pub(super) enum Order {
     Short {
         /// The name in question.
         name: String,
-        /// Whether it belongs to a different host here.
-        is_shadowed: bool,
+        /// Whose it is.
+        owner: Owner,
     },
 }
 

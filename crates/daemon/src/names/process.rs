@@ -24,6 +24,7 @@ use tokio::time::{Instant, timeout};
 use super::inherited::{begin, failed};
 use super::message::{Counts, Lines, Order, Report, line};
 use super::reply::{Asked, Carrier, Heard, read};
+use super::shadow::Owner;
 use super::zone::{Answer, Zone};
 use crate::failure::Failure;
 
@@ -37,6 +38,8 @@ const IDLE: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_millis(1_500);
 /// How long it is remembered what the daemon has said of a name.
 const REMEMBERED: Duration = Duration::from_secs(30);
+/// The same if it could not say.
+const NOT_KNOWN: Duration = Duration::from_secs(2);
 /// How often the daemon is told what was answered.
 const TELL: Duration = Duration::from_secs(1);
 
@@ -59,7 +62,12 @@ async fn serve(stream: std::os::unix::net::UnixStream) -> io::Result<()> {
     stream.set_nonblocking(true)?;
     let stream = UnixStream::from_std(stream)?;
     let (reporting, mut reports) = mpsc::channel(MAX_WAITING);
-    let shared = Arc::new(Shared { state: Mutex::default(), reporting, waiting: Semaphore::new(MAX_WAITING) });
+    let shared = Arc::new(Shared {
+        state: Mutex::default(),
+        reporting,
+        waiting: Semaphore::new(MAX_WAITING),
+        connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+    });
     let mut orders = Orders::default();
     let mut serving: HashMap<IpAddr, [JoinHandle<()>; 2]> = HashMap::new();
     let (mut told, mut tick) = (Counts::default(), tokio::time::interval(TELL));
@@ -140,6 +148,7 @@ struct Shared {
     state: Mutex<State>,
     reporting: mpsc::Sender<Report>,
     waiting: Semaphore,
+    connections: Arc<Semaphore>,
 }
 
 #[derive(Default)]
@@ -149,9 +158,9 @@ struct State {
     ours: Vec<IpAddr>,
     counts: Counts,
     /// Names alone, until when it is remembered whether they are somebody else's.
-    shadowed: HashMap<String, (bool, Instant)>,
+    owners: HashMap<String, (Owner, Instant)>,
     /// The questions that wait for the daemon's word about a name.
-    waiting: HashMap<String, Vec<oneshot::Sender<bool>>>,
+    waiting: HashMap<String, Vec<oneshot::Sender<Owner>>>,
 }
 
 impl Shared {
@@ -164,7 +173,10 @@ impl Shared {
         match order {
             Order::Begin(origin) => {
                 state.ours.clone_from(&origin.me.addresses);
-                state.zone = Zone::new(origin);
+                match &mut state.zone {
+                    Some(zone) if zone.is_of(&origin.domain) => zone.set_origin(origin),
+                    zone => *zone = Zone::new(origin),
+                }
             }
             Order::Put(agent) => {
                 if let Some(zone) = &mut state.zone {
@@ -176,13 +188,14 @@ impl Shared {
                     zone.remove(&name);
                 }
             }
-            Order::Short { name, is_shadowed } => {
+            Order::Short { name, owner } => {
                 let now = Instant::now();
-                state.shadowed.retain(|_, (_, until)| *until > now);
+                state.owners.retain(|_, (_, until)| *until > now);
                 for waiting in state.waiting.remove(&name).into_iter().flatten() {
-                    let _ = waiting.send(is_shadowed);
+                    let _ = waiting.send(owner);
                 }
-                state.shadowed.insert(name, (is_shadowed, now + REMEMBERED));
+                let remembered = if owner == Owner::Unknown { NOT_KNOWN } else { REMEMBERED };
+                state.owners.insert(name, (owner, now + remembered));
             }
             Order::Serve(_) => {}
         }
@@ -209,7 +222,7 @@ impl Shared {
         };
         let short = self.state().zone.as_ref().and_then(|zone| zone.short_name(&asked.question));
         let is_shadowed = match short {
-            Some(name) => self.is_shadowed(name).await?,
+            Some(name) => self.owner(name).await? != Owner::Free,
             None => false,
         };
         Some(self.reply(&asked, is_shadowed))
@@ -231,8 +244,9 @@ impl Shared {
     }
 
     /// Whether a name alone belongs to a different host here. `None`: too many wait to know.
-    async fn is_shadowed(&self, name: String) -> Option<bool> {
-        let known = self.state().shadowed.get(&name).filter(|(_, until)| *until > Instant::now()).map(|(is, _)| *is);
+    async fn owner(&self, name: String) -> Option<Owner> {
+        let known =
+            self.state().owners.get(&name).filter(|(_, until)| *until > Instant::now()).map(|(owner, _)| *owner);
         if known.is_some() {
             return known;
         }
@@ -251,11 +265,11 @@ impl Shared {
             let _ = self.reporting.send(Report::Short(name.clone())).await;
         }
         match timeout(PATIENCE, told).await {
-            Ok(Ok(is_shadowed)) => Some(is_shadowed),
-            // A program that resolves the other name waits as long, and gets nothing.
+            Ok(Ok(owner)) => Some(owner),
+            // It may be somebody else's.
             _ => {
                 self.state().waiting.remove(&name);
-                Some(false)
+                Some(Owner::Unknown)
             }
         }
     }
@@ -293,14 +307,13 @@ async fn answer_datagrams(socket: Arc<UdpSocket>, shared: Arc<Shared>) {
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
-    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
-        let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { return };
         let Ok((stream, from)) = listener.accept().await else { continue };
         if !shared.is_ours(from) {
             shared.count(|counts| counts.stranger += 1);
             continue;
         }
+        let Ok(permit) = Arc::clone(&shared.connections).acquire_owned().await else { return };
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
             let _ = answer_stream(stream, &shared).await;

@@ -1,7 +1,7 @@
 //! The bytes of a question, and the bytes of its answer.
 //!
-//! What cannot be read is told so in twelve bytes (FORMERR), and silence answers an answer, so that two servers cannot be made
-//! to talk to each other. No answer over UDP is longer than the asker said it takes, or than 1,232 bytes, which pass every path.
+//! A malformed question gets twelve bytes (FORMERR). A message that is itself an answer gets no reply, so that two servers cannot
+//! be made to talk to each other. No answer over UDP is longer than the client takes, or than 1,232 bytes, which pass every path.
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::serialize::binary::{BinEncodable as _, BinEncoder};
@@ -13,6 +13,8 @@ const MIN_PAYLOAD: u16 = 512;
 /// The most bytes of an answer over UDP.
 const MAX_PAYLOAD: u16 = 1_232;
 const HEADER_LEN: usize = 12;
+/// The most additional records of a question: EDNS, and one more.
+const MAX_ADDITIONALS: u16 = 2;
 
 /// How a question came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +46,11 @@ pub(super) fn read(bytes: &[u8], carrier: Carrier) -> Heard {
     if is_answer {
         return Heard::Malformed(None);
     }
-    let Ok(message) = Message::from_vec(bytes) else {
+    // Room is made for as many records as the header promises, so it must not promise more than a question has.
+    let [questions, answers, authorities, additionals] = counts(head);
+    let is_question = (questions, answers, authorities) == (1, 0, 0) && additionals <= MAX_ADDITIONALS;
+    let message = is_question.then(|| Message::from_vec(bytes).ok()).flatten();
+    let Some(message) = message else {
         return Heard::Malformed(Some(format_error(head)));
     };
     let refuse = |code| Heard::Malformed(Some(encode(&answer_to(&message, code), limit_of(&message, carrier))));
@@ -58,6 +64,11 @@ pub(super) fn read(bytes: &[u8], carrier: Carrier) -> Heard {
         [question] => Heard::Question(Box::new(Asked { question: question.clone(), message, carrier })),
         _ => refuse(ResponseCode::FormErr),
     }
+}
+
+/// How many records of each section a header promises.
+fn counts(head: &[u8]) -> [u16; 4] {
+    [4, 6, 8, 10].map(|at| u16::from_be_bytes([head[at], head[at + 1]]))
 }
 
 impl Asked {

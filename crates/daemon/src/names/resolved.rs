@@ -34,7 +34,8 @@ const LONGEST_RETRY: Duration = Duration::from_secs(30);
 /// What the link is to have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Link {
-    /// The index of the interface.
+    /// The name of the interface, and its index.
+    pub(super) interface: String,
     pub(super) index: u32,
     /// Where names are asked for.
     pub(super) servers: Servers,
@@ -91,14 +92,22 @@ impl Drop for Resolved {
     }
 }
 
-/// Whether resolved is there to be told.
-pub(super) async fn is_there() -> bool {
+/// Whether a resolved is there that knows this interface.
+pub(super) async fn is_there(interface: &str) -> bool {
     let asked = async {
         let bus = Connection::system().await?;
-        let answer = bus.call_method(Some(BUS), BUS_PATH, Some(BUS), "NameHasOwner", &NAME).await?;
-        answer.body().deserialize::<bool>()
+        sees(&bus, interface).await
     };
     matches!(timeout(PATIENCE, asked).await, Ok(Ok(true)))
+}
+
+/// Whether resolved knows this interface. One of a different network namespace would take its index for a link of its own.
+async fn sees(bus: &Connection, interface: &str) -> zbus::Result<bool> {
+    let answer = in_time(bus.call_method(Some(BUS), BUS_PATH, Some(BUS), "GetConnectionUnixProcessID", &NAME)).await?;
+    let pid: u32 = answer.body().deserialize()?;
+    // A unit may hide the process. Then both are of this host.
+    let links = std::fs::read_to_string(format!("/proc/{pid}/net/dev"));
+    Ok(links.map_or(true, |links| links.lines().any(|line| line.trim_start().split(':').next() == Some(interface))))
 }
 
 async fn keep_told(mut wants: watch::Receiver<Option<Link>>, says: watch::Sender<Standing>) {
@@ -162,18 +171,21 @@ async fn owners(bus: &Connection) -> zbus::Result<MessageStream> {
 
 /// Tells everything about the link. Each call replaces what was told before.
 async fn tell(bus: &Connection, link: &Link) -> zbus::Result<()> {
+    if !sees(bus, &link.interface).await? {
+        return Err(zbus::Error::Failure("it belongs to a different network namespace".to_owned()));
+    }
     let index = i32::try_from(link.index).map_err(|_| zbus::Error::Unsupported)?;
     let servers: Vec<(i32, Vec<u8>)> = link.servers.iter().map(|server| family_and_bytes(*server)).collect();
     let search = std::iter::once((link.search.as_str(), false));
     let domains: Vec<(&str, bool)> = search.chain(link.routed.iter().map(|domain| (domain.as_str(), true))).collect();
-    call(bus, "SetLinkDNS", &(index, servers)).await?;
-    call(bus, "SetLinkDomains", &(index, domains)).await?;
     call(bus, "SetLinkDefaultRoute", &(index, false)).await?;
+    call(bus, "SetLinkDomains", &(index, domains)).await?;
     // Our zone is not signed, our server has no certificate, and our peers are no neighbours on a cable.
     for method in ["SetLinkDNSSEC", "SetLinkDNSOverTLS", "SetLinkLLMNR", "SetLinkMulticastDNS"] {
         call(bus, method, &(index, "no")).await?;
     }
-    Ok(())
+    // Last: a link with servers and no domains would be asked for everything.
+    call(bus, "SetLinkDNS", &(index, servers)).await
 }
 
 fn family_and_bytes(server: IpAddr) -> (i32, Vec<u8>) {

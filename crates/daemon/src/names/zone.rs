@@ -108,6 +108,21 @@ impl Zone {
         Some(Self { domain, reverse, me: origin.me, agents: BTreeMap::new(), by_address, serial: 1 })
     }
 
+    /// Whether this is the zone of a domain.
+    pub(crate) fn is_of(&self, domain: &str) -> bool {
+        Name::from_ascii(domain).is_ok_and(|name| name.eq_ignore_root(&self.domain))
+    }
+
+    /// Replaces what does not belong to an agent. The agents stay.
+    pub(crate) fn set_origin(&mut self, origin: Origin) {
+        if let Some(new) = Self::new(origin) {
+            let agents = std::mem::take(&mut self.agents);
+            let serial = self.serial.wrapping_add(1);
+            *self = Self { serial, ..new };
+            agents.into_values().for_each(|agent| self.put(agent));
+        }
+    }
+
     /// Adds an agent, or replaces the one with its name.
     pub(crate) fn put(&mut self, agent: Agent) {
         self.remove(&agent.name.clone());
@@ -242,8 +257,11 @@ impl Zone {
         let alias = record(question.name(), RData::CNAME(CNAME(target.clone())));
         let asked = question.query_type();
         let data = described(agent).into_iter().filter(|data| data.record_type() == asked);
-        let answers = std::iter::once(alias).chain(data.map(|data| record(&target, data))).collect();
-        Answer { code: ResponseCode::NoError, is_ours: true, answers, authority: None }
+        let answers: Vec<_> = std::iter::once(alias).chain(data.map(|data| record(&target, data))).collect();
+        // An alias alone is a negative answer (RFC 2308 section 2.2).
+        let is_empty = answers.len() == 1 && asked != RecordType::CNAME;
+        let authority = is_empty.then(|| Record::from_rdata(self.domain.clone(), NEGATIVE_TTL, self.soa()));
+        Answer { code: ResponseCode::NoError, is_ours: true, answers, authority }
     }
 
     fn soa(&self) -> RData {

@@ -19,11 +19,12 @@ pub(super) async fn start(
     keeper: Option<Keeper>,
 ) -> Result<Option<Names>, Failure> {
     let dns = running.config.interface.dns;
-    if keeper.is_some() {
-        running.journal.record_hosts()?;
-    }
-    let mut names = Names::start(dns, keeper, running.host.index()).await;
+    let interface = (running.config.interface.name.clone(), running.host.index());
+    let mut names = Names::start(dns, keeper, (&interface.0, interface.1)).await;
     if let Some(names) = &mut names {
+        if names.keeps_hosts() {
+            running.journal.record_hosts(true)?;
+        }
         follow(names, agent, running);
         // A script that goes on after `up -d` finds names.
         names.settle().await;

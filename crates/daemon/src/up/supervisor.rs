@@ -92,10 +92,19 @@ impl Supervisor {
         notify::stopping();
         // Those who read its events are told while the rest ends.
         drop(self.agent);
-        if let Some(names) = self.names {
-            names.end().await;
+        let is_nameless = match self.names {
+            Some(names) => names.end().await,
+            None => true,
+        };
+        let Running { config, netlink, mut journal, host, device, .. } = self.running;
+        if !is_nameless {
+            tracing::error!(
+                "names of agents may be left in /etc/hosts: sudo overlay down {} removes them",
+                config.interface.name
+            );
+        } else if let Err(failure) = journal.record_hosts(false) {
+            tracing::error!("{failure}");
         }
-        let Running { config, netlink, journal, host, device, .. } = self.running;
         let legacy = device.stop().await;
         if let Err(error) = host::flows::write(&flows_file, &legacy) {
             tracing::warn!(%error, "the connections that this host opened will be cut: they cannot be handed over to the next daemon");

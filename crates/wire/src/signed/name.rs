@@ -10,7 +10,7 @@ pub const MAX_NAME_LEN: usize = 32;
 pub const MAX_TAGS: usize = 16;
 
 /// Names that mean something else: in the DNS, on the command line, or to people.
-const RESERVED: [&str; 24] = [
+const RESERVED: [&str; 26] = [
     "all",
     "any",
     "admin",
@@ -24,6 +24,7 @@ const RESERVED: [&str; 24] = [
     "gateway",
     "internal",
     "invalid",
+    "isatap",
     "local",
     "localhost",
     "me",
@@ -35,6 +36,7 @@ const RESERVED: [&str; 24] = [
     "rendezvous",
     "self",
     "test",
+    "wpad",
 ];
 
 /// Why a text is not a name.

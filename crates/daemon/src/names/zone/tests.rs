@@ -94,6 +94,7 @@ fn every_name_has_what_the_table_says() {
         ("fpga._tag", SRV, "NXDomain + SOA: "),
         ("alice.short", A, "NoError: A 10.99.0.2, CNAME alice.lab.overlay.internal."),
         ("alice.short", CNAME, "NoError: CNAME alice.lab.overlay.internal."),
+        ("carol.short", A, "NoError + SOA: CNAME carol.lab.overlay.internal."),
         ("dave.short", A, "NXDomain + SOA: "),
         ("short", A, "NoError + SOA: "),
         ("2.0.99.10.in-addr.arpa.", PTR, "NoError: PTR alice.lab.overlay.internal."),
@@ -160,4 +161,17 @@ fn who_has_gone_is_found_no_more_and_who_has_changed_as_he_is_now() {
     assert_eq!(ask(&zone, "bob", RecordType::A), "NoError: A 10.99.0.9");
     assert_eq!(ask(&zone, "3.0.99.10.in-addr.arpa.", RecordType::PTR), "NXDomain + SOA: ");
     assert_eq!(ask(&zone, "_http._tcp", RecordType::SRV), "NXDomain + SOA: ");
+}
+
+#[test]
+fn a_new_address_of_ours_leaves_the_agents_where_they_are() {
+    let mut zone = zone();
+    let me = agent("me-too", &["10.99.0.77"], &[], &[]);
+    assert!(zone.is_of(DOMAIN) && !zone.is_of("other.overlay.internal"));
+    let pools = vec!["10.99.0.0/16".parse().expect("a prefix")];
+    zone.set_origin(Origin { interface: "ov0".to_owned(), domain: DOMAIN.to_owned(), pools, me });
+    assert_eq!(ask(&zone, "me-too", RecordType::A), "NoError: A 10.99.0.77");
+    assert_eq!(ask(&zone, "alice", RecordType::A), "NoError: A 10.99.0.2");
+    assert_eq!(ask(&zone, "1.0.99.10.in-addr.arpa.", RecordType::PTR), "NXDomain + SOA: ");
+    assert_eq!(ask(&zone, "2.0.99.10.in-addr.arpa.", RecordType::PTR), "NoError: PTR alice.lab.overlay.internal.");
 }

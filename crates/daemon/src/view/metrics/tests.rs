@@ -157,6 +157,7 @@ fn the_families_of_the_text_are_those_that_are_documented() {
         servers: Vec::new(),
         agents: 2,
         ambiguous: Vec::new(),
+        shadowed: Vec::new(),
         questions: [("answered".to_owned(), 7)].into(),
     }));
     shake_hands(&view, 0xbb, Instant::default(), 1_700_000_123);
