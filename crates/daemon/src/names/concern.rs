@@ -132,7 +132,7 @@ impl Names {
         let (agents, ambiguous) = by_name(agents, &origin.me.name);
         self.ambiguous = ambiguous;
         for names in [&mut self.shadowed, &mut self.unknown] {
-            names.retain(|name| agents.contains_key(name));
+            names.retain(|name| agents.contains_key(name) || *name == origin.me.name);
         }
         let is_new = self.known.origin.as_ref() != Some(&origin);
         let mut before = std::mem::replace(&mut self.known.agents, agents);
@@ -164,7 +164,7 @@ impl Names {
             self.open();
         }
         self.awaits_write |= is_new || !changed.is_empty();
-        self.ask_short_names(if is_new { self.known.agents.keys().cloned().collect() } else { changed });
+        self.ask_short_names(if is_new { self.all_names() } else { changed });
     }
 
     /// Waits until the programs of this host can find names, but not for long.
@@ -202,10 +202,15 @@ impl Names {
     /// Looks these names up in the search list, which the hosts file needs before they are written. With systemd-resolved, that
     /// is done on demand.
     fn ask_short_names(&mut self, names: Vec<String>) {
-        let (Way::Hosts(Some(_), _), Some(origin)) = (&self.way, &self.known.origin) else { return };
-        for name in names.iter().chain([&origin.me.name]) {
-            self.shadows.ask(name);
+        if self.keeps_hosts() {
+            names.iter().for_each(|name| self.shadows.ask(name));
         }
+    }
+
+    /// The names of all agents, and our own.
+    fn all_names(&self) -> Vec<String> {
+        let own = self.known.origin.iter().map(|origin| &origin.me.name);
+        self.known.agents.keys().chain(own).cloned().collect()
     }
 
     /// Opens the sockets that are not open yet.
@@ -229,7 +234,7 @@ impl Names {
             self.open();
         }
         if self.shadows.has_new_list() {
-            self.ask_short_names(self.known.agents.keys().cloned().collect());
+            self.ask_short_names(self.all_names());
         }
         self.ask_short_names(self.unknown.iter().cloned().collect());
     }

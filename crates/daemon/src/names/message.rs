@@ -15,7 +15,7 @@ pub(super) const MAX_LINE: usize = 16 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Order {
-    /// Serves this zone from now on, with no agents yet.
+    /// What does not belong to an agent. A different domain begins without agents.
     Begin(Origin),
     /// Adds an agent, or replaces the one with its name.
     Put(Agent),

@@ -34,7 +34,7 @@ const MAX_WAITING: usize = 64;
 const MAX_CONNECTIONS: usize = 32;
 /// How long a TCP connection may say nothing.
 const IDLE: Duration = Duration::from_secs(5);
-/// How long the daemon may take to say whether a name alone is somebody else's. Resolvers wait longer.
+/// How long the daemon may take to say whose a short name is. Resolvers wait longer.
 const PATIENCE: Duration = Duration::from_millis(1_500);
 /// How long it is remembered what the daemon has said of a name.
 const REMEMBERED: Duration = Duration::from_secs(30);
