@@ -50,6 +50,8 @@ impl Node {
             }
             Command::TooBig(path, mtu) => return self.too_big(path, mtu, now),
             Command::SayWord(peer, word) => return self.say_word(peer, &word, now),
+            Command::SendParcel(peer, parcel) => return self.send_parcel(peer, &parcel, now),
+            Command::Call(peer) => return self.call(peer, now),
             Command::CallForWord(peer) => return self.call_for_word(peer, now),
             Command::KnowsPresharedKey(peer) => return self.on_preshared_key_known(peer, now),
             Command::RestoreFlows(known) => return self.restore_flows(known, now),
@@ -276,6 +278,25 @@ impl Node {
     fn say_word(&mut self, tag: PeerTag, word: &[u8], now: Instant) -> Result<(), CommandError> {
         let peer = self.peers.peer(tag).ok_or(CommandError::UnknownPeer)?;
         self.context.say_word(peer, word, now);
+        peer.arm(&mut self.deadlines, now);
+        Ok(())
+    }
+
+    fn send_parcel(&mut self, tag: PeerTag, parcel: &[u8], now: Instant) -> Result<(), CommandError> {
+        let peer = self.peers.peer(tag).ok_or(CommandError::UnknownPeer)?;
+        self.context.send_parcel(peer, parcel, now);
+        peer.arm(&mut self.deadlines, now);
+        Ok(())
+    }
+
+    fn call(&mut self, tag: PeerTag, now: Instant) -> Result<(), CommandError> {
+        let peer = self.peers.peer(tag).ok_or(CommandError::UnknownPeer)?;
+        if !peer.is_alive(now) {
+            if let Some(agent) = &mut peer.paths.agent {
+                agent.call_at_once(now);
+            }
+            peer.tunnel.on_wanted(now, &mut self.context.rng);
+        }
         peer.arm(&mut self.deadlines, now);
         Ok(())
     }

@@ -205,6 +205,11 @@ pub enum Command {
     /// Says this to the peer's control, inside the session. It is sent once, if the peer is an overlay node that understands it.
     /// Without a session it waits for one for a minute. At most [`overlay_wire::control::MAX_WORD_LEN`] bytes.
     SayWord(PeerTag, Box<[u8]>),
+    /// Hands this to the peer's control, inside the session. It is sent once, unless the peer is known not to take it. Without a
+    /// session it is dropped. At most [`overlay_wire::control::MAX_PARCEL_LEN`] bytes.
+    SendParcel(PeerTag, Box<[u8]>),
+    /// Calls a peer without a session, everywhere at once.
+    Call(PeerTag),
     /// Calls the peer if a word waits for a session with it.
     CallForWord(PeerTag),
     /// The peer has the present preshared key. If it has not proven that yet, it is called now: it may not be able to call us.

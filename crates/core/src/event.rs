@@ -26,6 +26,11 @@ pub enum Event {
     PathMtu(PathTag, PathMtu),
     /// The peer's control says this to ours. The session authenticates it as the peer's.
     Word(PeerTag, Box<[u8]>),
+    /// The peer's control hands this to ours. The session authenticates it as the peer's.
+    Parcel(PeerTag, Box<[u8]>),
+    /// Packets for a peer whose paths the node finds have waited a second for a session, or every path to it has failed for 1.5 s.
+    /// Others may know where it is now. Told again after a minute.
+    Unreachable(PeerTag),
 }
 
 impl Event {
@@ -36,6 +41,8 @@ impl Event {
             | Self::EndpointChanged(peer, ..)
             | Self::Answering(peer, _)
             | Self::Word(peer, _)
+            | Self::Parcel(peer, _)
+            | Self::Unreachable(peer)
             | Self::PresharedKeyProven(peer)
             | Self::HandshakeFailed(peer)
             | Self::KnowsPresentKey(peer) => *peer,

@@ -1,6 +1,6 @@
 //! What the controls of two nodes say to each other inside a session.
 
-use overlay_core::{Command, Event};
+use overlay_core::{Command, Event, PeerTag};
 use overlay_sim::{HostOptions, Scene, millis, seconds};
 use overlay_wire::control::{Abilities, Frame};
 
@@ -19,19 +19,27 @@ fn hello(scene: &mut Scene, understands: Abilities) {
     scene.world.ask(scene.carol.address, scene.alice, &message);
 }
 
-/// Lets alice say a word, and returns those that reach carol.
-fn said(scene: &mut Scene, word: &[u8]) -> Vec<Vec<u8>> {
+/// Gives alice a command about carol, and returns what the frames that reach carol hold.
+fn sent(scene: &mut Scene, command: impl FnOnce(PeerTag) -> Command) -> Vec<Vec<u8>> {
     scene.world.take_mail(scene.carol.address);
     let carol = scene.world.tag(scene.alice, scene.carol.key());
-    scene.world.command(scene.alice, Command::SayWord(carol, word.into())).expect("she is there");
+    scene.world.command(scene.alice, command(carol)).expect("she is there");
     scene.world.run_for(millis(50));
     let mail = scene.world.take_mail(scene.carol.address);
     let opened = mail.iter().filter_map(|message| scene.session.open(message).ok());
-    let words = opened.filter_map(|opened| match Frame::parse(&opened.plaintext) {
-        Ok(Frame::Word { bytes }) => Some(bytes.to_vec()),
+    let held = opened.filter_map(|opened| match Frame::parse(&opened.plaintext) {
+        Ok(Frame::Word { bytes } | Frame::Parcel { bytes }) => Some(bytes.to_vec()),
         _ => None,
     });
-    words.collect()
+    held.collect()
+}
+
+fn said(scene: &mut Scene, word: &[u8]) -> Vec<Vec<u8>> {
+    sent(scene, |carol| Command::SayWord(carol, word.into()))
+}
+
+fn handed(scene: &mut Scene, parcel: &[u8]) -> Vec<Vec<u8>> {
+    sent(scene, |carol| Command::SendParcel(carol, parcel.into()))
 }
 
 #[test]
@@ -64,4 +72,28 @@ fn control_hears_a_few_words_a_second_and_the_rest_is_counted() {
         assert_eq!(scene.drops().get("control_flood").copied(), Some(round as u64 * 6));
         scene.world.run_for(seconds(1));
     }
+}
+
+#[test]
+fn a_parcel_goes_to_a_peer_unless_it_is_known_not_to_take_it() {
+    let mut scene = scene();
+    assert_eq!(handed(&mut scene, b"parcel"), [b"parcel"], "it is not known what carol is");
+    hello(&mut scene, Abilities::WORDS);
+    assert!(handed(&mut scene, b"parcel").is_empty(), "she takes none");
+    hello(&mut scene, Abilities::PARCELS);
+    assert_eq!(handed(&mut scene, &[7; 1_072]), [[7; 1_072]]);
+    assert!(handed(&mut scene, &[7; 1_073]).is_empty(), "too long");
+}
+
+#[test]
+fn control_gets_a_few_parcels_a_second_and_the_rest_is_counted() {
+    let mut scene = scene();
+    let parcel = frame(Frame::Parcel { bytes: b"parcel" });
+    for _ in 0..40 {
+        let message = scene.session.seal(&parcel);
+        scene.world.inject(scene.carol.address, scene.alice, &message);
+    }
+    let events = scene.world.events(scene.alice).iter();
+    let taken = events.filter(|(_, event)| matches!(event, Event::Parcel(_, parcel) if **parcel == *b"parcel"));
+    assert_eq!((taken.count(), scene.drops().get("control_flood").copied()), (32, Some(8)));
 }

@@ -50,6 +50,7 @@ const WORD: u16 = CRITICAL | 6;
 const PATH_PROBE: u16 = CRITICAL | 7;
 const PATH_REPLY: u16 = CRITICAL | 8;
 const CANDIDATES: u16 = CRITICAL | 9;
+const PARCEL: u16 = CRITICAL | 10;
 
 const HELLO_LEN: usize = 8;
 const PROBE_LEN: usize = 4;
@@ -65,6 +66,9 @@ pub const FRAGMENT_OVERHEAD: usize = HEADERS_LEN + TLV_HEADER_LEN + FRAGMENT_HEA
 
 /// The longest word in bytes. A frame with it fits every path.
 pub const MAX_WORD_LEN: usize = 1_024;
+
+/// The longest parcel in bytes: sealed endpoints, and the key of a third agent. A frame with it fits every path, too.
+pub const MAX_PARCEL_LEN: usize = 1_072;
 
 /// The longest hello, or answer to a hello or a probe, in bytes. A buffer of this size has room
 /// for each of them.
@@ -122,6 +126,11 @@ pub enum Frame<'a> {
         /// At least one byte and at most [`MAX_WORD_LEN`]. The node does not read them.
         bytes: &'a [u8],
     },
+    /// Carries something that control on one side hands to control on the other for a third agent, or on its behalf.
+    Parcel {
+        /// At least one byte and at most [`MAX_PARCEL_LEN`]. The node does not read them.
+        bytes: &'a [u8],
+    },
     /// Asks whether this pair of addresses works. The receiver answers with [`Frame::PathReply`], back over the same pair.
     PathProbe {
         /// A number that the reply repeats.
@@ -163,6 +172,8 @@ impl Abilities {
     pub const WORDS: Self = Self(2);
     /// The node finds paths: [`Frame::PathProbe`], [`Frame::Candidates`].
     pub const PATHS: Self = Self(4);
+    /// The node hands parcels to its control ([`Frame::Parcel`]).
+    pub const PARCELS: Self = Self(8);
 
     /// The abilities of both.
     #[must_use]
@@ -260,7 +271,8 @@ impl<'a> Frame<'a> {
             PROBE_REPLY => PROBE_REPLY_LEN,
             FRAGMENT => value.len().max(FRAGMENT_HEADER_LEN + 1),
             WORD if (1..=MAX_WORD_LEN).contains(&value.len()) => return Ok(Some(Self::Word { bytes: value })),
-            WORD => return Err(Malformed),
+            PARCEL if (1..=MAX_PARCEL_LEN).contains(&value.len()) => return Ok(Some(Self::Parcel { bytes: value })),
+            WORD | PARCEL => return Err(Malformed),
             PATH_PROBE if value.len() == PATH_PROBE_LEN => return paths::read_probe(value).map(Some),
             PATH_REPLY if value.len() == PATH_PROBE_LEN => return paths::read_reply(value).map(Some),
             CANDIDATES => return paths::read_candidates(value).map(Some),
@@ -297,7 +309,7 @@ impl<'a> Frame<'a> {
             Self::Probe { size, .. } => usize::from(size).max(MIN_PROBE_LEN),
             Self::ProbeReply { .. } => HEADERS_LEN + TLV_HEADER_LEN + PROBE_REPLY_LEN,
             Self::Fragment { bytes, .. } => FRAGMENT_OVERHEAD + bytes.len(),
-            Self::Word { bytes } => HEADERS_LEN + TLV_HEADER_LEN + bytes.len(),
+            Self::Word { bytes } | Self::Parcel { bytes } => HEADERS_LEN + TLV_HEADER_LEN + bytes.len(),
             Self::PathProbe { .. } | Self::PathReply { .. } => HEADERS_LEN + TLV_HEADER_LEN + PATH_PROBE_LEN,
             Self::Candidates { list, .. } => HEADERS_LEN + TLV_HEADER_LEN + CANDIDATES_HEADER_LEN + list.bytes().len(),
         }
@@ -339,6 +351,7 @@ impl<'a> Frame<'a> {
                 room.copy_from_slice(bytes);
             }
             Self::Word { bytes } => put_tlv(&mut payload, WORD, bytes.len()).copy_from_slice(bytes),
+            Self::Parcel { bytes } => put_tlv(&mut payload, PARCEL, bytes.len()).copy_from_slice(bytes),
             Self::PathProbe { id, sent, pair } => {
                 paths::write_probe(put_tlv(&mut payload, PATH_PROBE, PATH_PROBE_LEN), id, sent, pair);
             }

@@ -123,7 +123,10 @@ impl Node {
                 self.context.stats.count_drop(reason);
             }
         }
-        self.dismiss(&mut course, now);
+        // The next train may be long enough to leave behind what waits for this one.
+        if let Some(tag) = self.dismiss(&mut course, now) {
+            self.resume(tag, now);
+        }
     }
 
     /// Takes the messages of a peer that were early, and are not any more.
@@ -139,10 +142,10 @@ impl Node {
     }
 
     /// Settles timers and counters for the peer whose data came last. Called when the train ends or the next data is from a
-    /// different peer.
-    fn dismiss(&mut self, course: &mut Course, now: Instant) {
-        let Some(mut sender) = course.sender.take() else { return };
-        let Some(peer) = self.peers.peer(sender.tag) else { return };
+    /// different peer. Returns the peer if messages of it wait.
+    fn dismiss(&mut self, course: &mut Course, now: Instant) -> Option<PeerTag> {
+        let mut sender = course.sender.take()?;
+        let peer = self.peers.peer(sender.tag)?;
         peer.stats.received_packets.add(sender.packets);
         peer.stats.received_bytes.add(sender.bytes);
         self.context.stats.count_received(&peer.stats, sender.origin.via, sender.wire_bytes);
@@ -151,6 +154,7 @@ impl Node {
             self.context.renew(peer, REKEY_ON_RECEIVE, now);
         }
         peer.arm(&mut self.deadlines, now);
+        peer.paths.agent.as_ref().is_some_and(|agent| agent.is_anything_early()).then_some(sender.tag)
     }
 
     fn datagram(

@@ -156,6 +156,9 @@ fn stage(
     context.stats.count_drops(DropReason::StagedOverflow, dropped);
     peer.stats.drops.add(dropped);
     peer.tunnel.on_wanted(now, &mut context.rng);
+    if let Some(agent) = &mut peer.paths.agent {
+        agent.seek(now);
+    }
     context.advance(peer, now);
     staged.map(|_| ())
 }

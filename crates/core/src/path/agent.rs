@@ -25,6 +25,7 @@ mod rank;
 mod round;
 mod rtt;
 mod search;
+mod sought;
 mod volume;
 
 use std::collections::VecDeque;
@@ -45,6 +46,7 @@ use self::pairs::{Pairs, is_same};
 pub(crate) use self::round::KEEPER_TTL;
 use self::round::{Due, Round};
 use self::search::{Search, Searches};
+use self::sought::Sought;
 use self::volume::Volume;
 use crate::instant::earlier;
 use crate::path::endpoint::Endpoint;
@@ -97,6 +99,7 @@ pub(crate) struct Agent {
     ages: Ages,
     moving: Move,
     calls: Calls,
+    sought: Sought,
     /// Whether control expects a channel of a relay soon.
     awaits_relay: bool,
     /// When an application last sent or received, and when something was last sent for one.
@@ -136,6 +139,7 @@ impl Agent {
             ages: Ages::default(),
             moving: Move::default(),
             calls: Calls::default(),
+            sought: Sought::default(),
             awaits_relay: false,
             traffic: None,
             sent: None,
@@ -197,7 +201,8 @@ impl Agent {
     /// Handles a new session, whose first message came from `from`. As the initiator we have got an answer there. Otherwise
     /// the peer has got ours. Returns how much was sent there without an answer.
     pub(crate) fn on_session(&mut self, from: Endpoint, is_initiator: bool, now: Instant) -> Option<u32> {
-        self.calls.clear();
+        self.calls.on_session();
+        self.sought = Sought::default();
         self.traffic = self.traffic.max(Some(now));
         self.round.on_session(is_initiator, now);
         self.wake(now);
@@ -261,8 +266,10 @@ impl Agent {
     pub(crate) fn on_received(&mut self, from: Endpoint, count: u32, latest: Place, is_traffic: bool, now: Instant) {
         if is_traffic {
             self.traffic = Some(now);
-            self.early.on_stream(from, latest);
             self.receiving.add(count as usize, now);
+            if self.early.on_stream(from, latest, now) {
+                self.wake(now);
+            }
         }
         if let Some(pair) = self.pairs.at_mut(from) {
             pair.received = pair.received.wrapping_add(count);

@@ -95,7 +95,16 @@ impl Context {
 
     /// Sends the current initiation to the addresses whose turn has come.
     pub(crate) fn call_others(&mut self, peer: &mut Peer, now: Instant) {
-        self.call_agent(peer, now);
+        if peer.paths.agent.is_some() {
+            self.call_agent(peer, now);
+            let is_alive = peer.is_alive(now);
+            if peer.paths.agent.as_mut().is_some_and(|agent| agent.take_unreachable(is_alive, now)) {
+                self.outbox.event(Event::Unreachable(peer.tag));
+                if is_alive {
+                    self.call_lost(peer, now);
+                }
+            }
+        }
         while let Some(address) = peer.candidates.as_mut().and_then(|candidates| candidates.poll(now)) {
             // A peer that calls us may not hear us. Then our own call goes on, because it may reach the peer elsewhere.
             let session = peer.tunnel.session.as_ref();
@@ -108,6 +117,14 @@ impl Context {
             let initiation = self.outbox.copy(initiation);
             self.call_at(peer, address, initiation);
         }
+    }
+
+    /// Calls a peer that no path of its session leads to any more. Probes go where a path was proven, and rounds need a relay. A call
+    /// needs neither.
+    pub(crate) fn call_lost(&mut self, peer: &mut Peer, now: Instant) {
+        // It need not wait for a call that was answered over a path that is gone.
+        peer.tunnel.initiated = None;
+        self.call_back(peer, now);
     }
 
     fn call_at(&mut self, peer: &Peer, destination: SocketAddr, initiation: Draft) {

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use ipnet::IpNet;
-use overlay_wire::control::{self, Abilities, Frame, MAX_WORD_LEN, Refused};
+use overlay_wire::control::{self, Abilities, Frame, MAX_PARCEL_LEN, MAX_WORD_LEN, Refused};
 use overlay_wire::icmp;
 use overlay_wire::ip::Packet;
 use overlay_wire::offload::VirtioHeader;
@@ -216,6 +216,12 @@ impl Context {
                 self.outbox.event(word);
                 None
             }
+            Frame::Parcel { .. } if !peer.words.take_parcel(now) => return Err(DropReason::ControlFlood),
+            Frame::Parcel { bytes } => {
+                let parcel = Event::Parcel(peer.tag, bytes.into());
+                self.outbox.event(parcel);
+                None
+            }
         };
         if let Some(answer) = answer {
             self.say(peer, answer, peer.way(&self.local).is_proven, now);
@@ -239,8 +245,16 @@ impl Context {
         }
     }
 
-    /// Says the word that waits, if there is a session and the peer is known. It is said once, and a relay may have died
-    /// without our knowledge, so it goes over all paths.
+    /// Hands something to a peer with a session that takes parcels. One that has not said yet what it takes drops it if need be.
+    pub(crate) fn send_parcel(&mut self, peer: &mut Peer, bytes: &[u8], now: Instant) {
+        let acquaintance = peer.greeting.peer();
+        let may_understand = acquaintance == Acquaintance::Unknown || acquaintance.understands(Abilities::PARCELS);
+        if (1..=MAX_PARCEL_LEN).contains(&bytes.len()) && may_understand && peer.is_alive(now) {
+            self.say_everywhere(peer, Frame::Parcel { bytes }, now);
+        }
+    }
+
+    /// Says the word that waits, if there is a session and the peer is known.
     fn say_waiting_word(&mut self, peer: &mut Peer, now: Instant) {
         let acquaintance = peer.greeting.peer();
         if !peer.is_alive(now) || acquaintance == Acquaintance::Unknown {
@@ -250,7 +264,11 @@ impl Context {
         if !acquaintance.understands(Abilities::WORDS) {
             return;
         }
-        let frame = Frame::Word { bytes: &bytes };
+        self.say_everywhere(peer, Frame::Word { bytes: &bytes }, now);
+    }
+
+    /// Says something over all paths: it is said once, and a relay may have died without our knowledge.
+    fn say_everywhere(&mut self, peer: &mut Peer, frame: Frame<'_>, now: Instant) {
         let mut plain = std::mem::take(&mut self.frame);
         plain.resize(frame.len(), 0);
         frame.write(&mut plain);
@@ -305,7 +323,8 @@ impl Context {
 
     /// What a hello says about us.
     fn ourselves(&self) -> (Abilities, u16) {
-        (Abilities::FRAGMENTS.and(Abilities::WORDS), u16::try_from(self.local.max_mtu).unwrap_or(u16::MAX))
+        let understands = Abilities::FRAGMENTS.and(Abilities::WORDS).and(Abilities::PARCELS);
+        (understands, u16::try_from(self.local.max_mtu).unwrap_or(u16::MAX))
     }
 
     /// What limits the search on a path to this peer.

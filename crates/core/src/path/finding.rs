@@ -40,12 +40,14 @@ impl Context {
             if peer.tunnel.is_initiating() {
                 // The initiation that is out goes to the new places, too.
                 if let Some(agent) = &mut peer.paths.agent {
-                    agent.begin_call(now);
+                    agent.call_on(now);
                 }
                 self.call_others(peer, now);
             } else {
                 peer.tunnel.hasten(&mut self.rng);
             }
+        } else if peer.paths.agent.as_ref().is_some_and(|agent| agent.is_lost()) {
+            self.call_lost(peer, now);
         }
         self.follow_agent(peer, now);
         true

@@ -1,7 +1,8 @@
-//! Words: what control on one side says to control on the other, inside the session.
+//! Words: what control on one side says to control on the other, inside the session. Parcels: what it hands over for a third
+//! agent.
 //!
-//! A word is sent once and not acknowledged. Only the latest one counts, so one at most waits for the session in which it
-//! can be said.
+//! Both are sent once and not acknowledged. Only the latest word counts, so one at most waits for the session in which it can be
+//! said. A parcel waits for nothing: control sends it when there is a session.
 
 use std::time::Duration;
 
@@ -11,13 +12,16 @@ use crate::Instant;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How many words a peer may say in a second. Control signs, writes to disk and changes tables for each.
 const WORDS_A_SECOND: u8 = 4;
+/// How many parcels a peer may hand over in a second. Control opens what is for us, and keeps or hands on the others.
+const PARCELS_A_SECOND: u8 = 32;
 
-/// The words of one peer, and those for it.
+/// The words and parcels of one peer, and the words for it.
 #[derive(Debug, Default)]
 pub(crate) struct Words {
-    /// The words that the peer has said in the latest second with one.
+    /// The words and the parcels of the peer in the latest second with one.
     second: u32,
-    count: u8,
+    words: u8,
+    parcels: u8,
     /// The word that waits for a session with the peer, and since when. Boxed, because most peers have none.
     waiting: Option<Box<(Box<[u8]>, Instant)>>,
 }
@@ -40,12 +44,23 @@ impl Words {
 
     /// Counts a word. Returns whether control may hear it.
     pub(crate) fn take(&mut self, now: Instant) -> bool {
+        self.begin_second(now);
+        self.words = self.words.saturating_add(1);
+        self.words <= WORDS_A_SECOND
+    }
+
+    /// Counts a parcel. Returns whether control may have it.
+    pub(crate) fn take_parcel(&mut self, now: Instant) -> bool {
+        self.begin_second(now);
+        self.parcels = self.parcels.saturating_add(1);
+        self.parcels <= PARCELS_A_SECOND
+    }
+
+    fn begin_second(&mut self, now: Instant) {
         let second = (now.millis() / 1_000) as u32;
         if self.second != second {
-            (self.second, self.count) = (second, 0);
+            (self.second, self.words, self.parcels) = (second, 0, 0);
         }
-        self.count = self.count.saturating_add(1);
-        self.count <= WORDS_A_SECOND
     }
 }
 
@@ -71,5 +86,7 @@ mod tests {
         let at = |millis| Instant::from_start(Duration::from_millis(millis));
         let heard = (0..3_000).filter(|millis| words.take(at(5_000 + millis))).count();
         assert_eq!(heard, 3 * usize::from(WORDS_A_SECOND));
+        let taken = (0..3_000).filter(|millis| words.take_parcel(at(10_000 + millis))).count();
+        assert_eq!(taken, 3 * usize::from(PARCELS_A_SECOND));
     }
 }

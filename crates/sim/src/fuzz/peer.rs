@@ -65,7 +65,7 @@ fn plaintext_from(input: &mut Input<'_>, ends: [Ends; 2]) -> Vec<u8> {
         return packet_from(input, ends);
     }
     input.byte();
-    let kind = input.byte() % 7;
+    let kind = input.byte() % 8;
     let bytes = input.part();
     let mut rest = Input::new(bytes);
     let (id, first, second) = (u32::from(rest.byte()), rest.word(), rest.word());
@@ -79,6 +79,7 @@ fn plaintext_from(input: &mut Input<'_>, ends: [Ends; 2]) -> Vec<u8> {
         // A fragment whose offset and total contradict each other is refused like any other malformed frame.
         4 => Frame::Fragment { id, offset: first, total: second, bytes: rest.0 },
         5 => Frame::Word { bytes: rest.0 },
+        6 => Frame::Parcel { bytes: rest.0 },
         _ => return around(bytes),
     };
     let mut packet = vec![0; frame.len()];

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use overlay_core::Event;
 use overlay_sim::nat::Kind;
 use overlay_sim::{Agents, Route, millis, minutes, seconds};
 
@@ -97,4 +98,23 @@ fn a_relay_that_dies_is_not_felt_on_a_direct_path() {
     let felt = agents.world.pings(alice, bob, millis(50), minutes(3));
     assert_eq!((felt.lost(), felt.doubled()), (0, 0));
     assert!(are_direct(&mut agents));
+}
+
+/// Control is told of it, so that it can ask others where the peer is.
+#[test]
+fn a_peer_that_no_path_leads_to_is_reported_and_called_until_it_answers() {
+    let mut agents = settled();
+    let (alice, bob) = agents.pair();
+    agents.world.kill_relay(agents.relays[0]);
+    let cut = agents.world.now();
+    agents.world.cut_one_way(alice, bob);
+    agents.world.cut_one_way(bob, alice);
+    agents.world.pings(alice, bob, millis(100), seconds(20));
+    let events = agents.world.events(alice).iter();
+    let reports = events.filter(|(_, event)| matches!(event, Event::Unreachable(_)));
+    let reported: Vec<_> = reports.map(|(at, _)| at.since(cut)).collect();
+    assert!(matches!(reported[..], [after] if (seconds(1)..seconds(3)).contains(&after)), "{reported:?}");
+    agents.world.mend(alice, bob);
+    let felt = agents.world.pings(alice, bob, millis(100), seconds(10));
+    assert!(felt.longest_gap() <= seconds(6), "{:?} until the next call", felt.longest_gap());
 }

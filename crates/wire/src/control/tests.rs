@@ -46,6 +46,7 @@ fn each_message_has_its_bytes() {
             vector("0017", "60ed", "8005 000b 00000009 04d0 0500 616263"),
         ),
         (Frame::Word { bytes: b"abcd" }, vector("0010", "6a76", "8006 0004 61626364")),
+        (Frame::Parcel { bytes: b"abcd" }, vector("0010", "6a72", "800a 0004 61626364")),
     ] {
         assert_eq!(written(frame), expected, "{frame:?}");
         assert_eq!(Frame::parse(&expected), Ok(frame));
@@ -129,7 +130,7 @@ fn what_is_unknown_is_skipped_unless_it_is_critical() {
     let expected = Ok(Frame::ProbeReply { id: 7, size: 1_280 });
     let skipped = vector("0021", "c90a", &format!("0123 0002 6162 {reply} 0000 0001 ff 7fff 0000"));
     assert_eq!(Frame::parse(&skipped), expected, "an unknown one, padding that is not zero, an empty one");
-    for critical in [format!("{reply} 8123 0000"), format!("ffff 0001 00 {reply}"), "800a 0000".to_owned()] {
+    for critical in [format!("{reply} 8123 0000"), format!("ffff 0001 00 {reply}"), "800b 0000".to_owned()] {
         assert_eq!(Frame::parse(&with_tlvs(&critical)), Err(Refused::UnknownCritical), "{critical}");
     }
     // Type 0 is padding, but type 0 with the critical bit is an unknown critical TLV.

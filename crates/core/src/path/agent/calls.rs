@@ -2,6 +2,9 @@
 //! a few times more. After two seconds, or at once if no relay is there or expected, it goes to the candidates one after
 //! another (RFC 8305).
 //!
+//! A peer that no path leads to any more is called everywhere at once, since no relay has answered for it. So is one that control
+//! wants called because others have looked for it in vain.
+//!
 //! An initiation that reaches the peer's router before the peer's opener left does harm there ([`super::round`]). So the
 //! candidates wait until the relays have had every chance: a relay may lose the first copy, or hold the peer's old address
 //! where the peer was started anew, and a peer that is not to begin calls after one second.
@@ -26,6 +29,11 @@ const MAX_CANDIDATES: usize = 8;
 #[derive(Debug, Default)]
 pub(super) struct Calls {
     waiting: VecDeque<Call>,
+    /// When the present initiation began, and the relays that it goes to.
+    began: Option<Instant>,
+    relays: Vec<Endpoint>,
+    /// Whether the candidates wait for no relay.
+    is_urgent: bool,
 }
 
 /// One copy of the present initiation.
@@ -42,6 +50,10 @@ impl Calls {
         self.waiting.clear();
     }
 
+    pub(super) fn on_session(&mut self) {
+        *self = Self::default();
+    }
+
     /// Adds a place that the initiation has not gone to. Returns false if it goes there anyway.
     fn add(&mut self, to: Endpoint, at: Instant) -> bool {
         let is_new = !self.waiting.iter().any(|call| call.to == to);
@@ -55,22 +67,48 @@ impl Calls {
 impl Agent {
     /// Begins an attempt with a new initiation.
     pub(crate) fn begin_call(&mut self, now: Instant) {
-        self.calls.clear();
+        self.calls.began = None;
+        self.call_on(now);
+    }
+
+    /// From now until a session, the candidates wait for no relay.
+    pub(crate) fn call_at_once(&mut self, now: Instant) {
+        self.calls.is_urgent = true;
+        if self.calls.began.is_some() {
+            self.call_on(now);
+        }
+    }
+
+    /// Sets where the present initiation has yet to go, because it is new or there are new places. A relay that it has not gone to
+    /// gets all the time again.
+    pub(crate) fn call_on(&mut self, now: Instant) {
         let relayed: Vec<_> = self.pairs.iter().filter(|pair| pair.is_relayed()).map(|pair| pair.endpoint).collect();
+        let is_known = relayed.iter().all(|relay| self.calls.relays.contains(relay));
+        if !is_known && self.calls.began.is_some() {
+            self.calls.is_urgent = false;
+        }
+        let began = self.calls.began.filter(|_| is_known);
+        let since = *self.calls.began.insert(began.unwrap_or(now));
+        self.calls.relays.clone_from(&relayed);
+        self.calls.clear();
         let worked = self.pairs.iter().filter(|pair| !pair.is_relayed() && pair.last_proof.is_some());
         let last = worked.max_by_key(|pair| pair.last_proof).map(|pair| pair.endpoint);
         let primary = self.primary().map(|pair| pair.endpoint);
-        for endpoint in relayed.iter().copied().chain(last).chain(primary) {
+        let relays_now = relayed.iter().copied().filter(|_| began.is_none());
+        for endpoint in relays_now.chain(last).chain(primary) {
             self.calls.add(endpoint, now);
         }
-        for later in RELAYS_AGAIN {
-            let again = |relay: &Endpoint| Call { at: now + later, to: *relay, is_repeated: true };
+        for at in RELAYS_AGAIN.map(|later| since + later).into_iter().filter(|at| *at > now) {
+            let again = |relay: &Endpoint| Call { at, to: *relay, is_repeated: true };
             self.calls.waiting.extend(relayed.iter().map(again));
         }
-        let mut at = match (relayed.is_empty() && !self.awaits_relay, self.calls.waiting.is_empty()) {
+        // A relay that has not answered for as long as it takes to lose a path will not answer this either.
+        let is_vain = self.is_lost() || self.calls.is_urgent;
+        let hopes = !is_vain && (!relayed.is_empty() || self.awaits_relay);
+        let mut at = match (!hopes, self.calls.waiting.is_empty()) {
             (true, true) => now,
             (true, false) => now + APART,
-            (false, _) => now + RELAYS_FIRST,
+            (false, _) => now.max(since + RELAYS_FIRST),
         };
         let direct = self.pairs.iter().filter(|pair| !pair.is_relayed()).map(|pair| pair.endpoint);
         for endpoint in direct.take(MAX_CANDIDATES) {
@@ -78,6 +116,7 @@ impl Agent {
                 at = at + APART;
             }
         }
+        self.calls.waiting.make_contiguous().sort_by_key(|call| call.at);
     }
 
     /// Where the present initiation goes now.
@@ -104,9 +143,10 @@ impl Agent {
         self.calls.clear();
     }
 
-    /// The earlier of what is due for paths and for calls.
+    /// The earliest of what is due for paths, for calls, and for control.
     pub(crate) fn any_due(&self, is_alive: bool) -> Option<Instant> {
-        earlier(self.call_due(), self.deadline().filter(|_| is_alive))
+        let own = if is_alive { self.deadline() } else { self.sought.due() };
+        earlier(self.call_due(), own)
     }
 }
 
@@ -176,6 +216,51 @@ mod tests {
         agent.pair_at(Endpoint::configured(address(2))).expect("a candidate").on_proof(at(50));
         agent.begin_call(at(100));
         assert_eq!(calls(&mut agent), [(100, 2), (350, 1)]);
+    }
+
+    #[test]
+    fn new_places_get_the_initiation_that_is_out_and_what_waits_for_relays_waits_no_longer_for_it() {
+        let mut agent = agent(&[8], false);
+        let (relay, channel) = (address(8), Channel::new(7).expect("24 bits"));
+        let remote = |candidates: &[u8], relays: &[u8]| Remote {
+            candidates: candidates.iter().copied().map(address).collect(),
+            relayed: relays.iter().map(|relay| (address(*relay), channel)).collect(),
+            awaits_relay: false,
+        };
+        agent.begin_call(at(100));
+        assert_eq!(agent.poll_call(at(100)).expect("the first call").to.address, relay);
+        agent.set_remote(&remote(&[3], &[8]), &[], at(700));
+        agent.call_on(at(700));
+        let due = [
+            agent.poll_call(at(1_100)).expect("the relay").to.address,
+            agent.poll_call(at(2_100)).expect("it").to.address,
+        ];
+        assert_eq!(due, [relay, address(3)]);
+        agent.set_remote(&remote(&[4], &[8]), &[], at(3_000));
+        agent.call_on(at(3_000));
+        assert_eq!(calls(&mut agent), [(3_000, 4)]);
+        agent.set_remote(&remote(&[4], &[9]), &[], at(3_500));
+        agent.call_on(at(3_500));
+        assert_eq!(calls(&mut agent), [(3_500, 9), (3_750, 9), (4_000, 9), (4_500, 9), (5_500, 4)]);
+    }
+
+    #[test]
+    fn a_peer_that_others_look_for_is_called_at_once_until_there_is_a_session() {
+        let mut agent = agent(&[8], false);
+        agent.call_at_once(at(50));
+        assert_eq!(agent.call_due(), None, "there is no initiation");
+        agent.begin_call(at(100));
+        assert_eq!(calls(&mut agent)[..3], [(100, 8), (350, 8), (350, 1)]);
+        agent.call_at_once(at(1_500));
+        assert_eq!(calls(&mut agent), [(1_500, 1), (1_750, 2)]);
+        agent.begin_call(at(5_000));
+        let relay = [5_000, 5_250, 5_500, 6_000].map(|at| (at, 8));
+        let mut all = calls(&mut agent);
+        assert_eq!(all.extract_if(.., |(_, host)| *host != 8).collect::<Vec<_>>(), [(5_250, 1), (5_500, 2)]);
+        assert_eq!(all, relay);
+        agent.on_session(Endpoint::configured(address(1)), true, at(5_300));
+        agent.begin_call(at(200_000));
+        assert_eq!(calls(&mut agent).pop(), Some((202_000, 2)));
     }
 
     #[test]

@@ -142,6 +142,11 @@ impl Agent {
         matches!(self.doubt, Doubt::Suspect { .. })
     }
 
+    /// Whether every path that was proven has failed.
+    pub(crate) fn is_lost(&self) -> bool {
+        matches!(self.doubt, Doubt::Suspect { is_lost: true, .. })
+    }
+
     pub(super) fn suspect(&mut self, now: Instant) {
         self.tally.suspicions += 1;
         let mirrored = self.doubt.mirroring().map_or(0, |(_, mirrored)| mirrored);
@@ -180,6 +185,9 @@ impl Agent {
             if !is_lost && now.since(since) >= LOST {
                 self.doubt = Doubt::Suspect { since, mirrored, is_lost: true };
                 self.round.renew(now);
+            }
+            if self.is_lost() {
+                self.sought.on_lost(now);
             }
         }
     }

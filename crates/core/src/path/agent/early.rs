@@ -2,8 +2,8 @@
 //!
 //! boringtun's replay window holds 1,024 packets, and packets are sealed in one order for all paths. While more of them are under
 //! way on a slow path, a probe on a faster one arrives with a number far ahead of theirs, and would have them dropped as replays.
-//! So it waits here until the stream has come as far. It is not authentic yet, so only a few short messages wait, and only for as
-//! long as the stream needs at its rate; all others are taken at once.
+//! So it waits here until the stream has come as far, or for as long as the stream should need at its rate: the packets before it
+//! may be lost. It is not authentic yet, so only a few short messages wait; all others are taken at once.
 //!
 //! The other way round, a probe on a path much slower than the stream's arrives too late for the window. It is not sent. At the
 //! move to a faster path, probes are under way on the slow one in the session before, and replies to them would be sealed in the
@@ -46,6 +46,7 @@ pub(super) struct Early {
 
 #[derive(Debug)]
 struct Message {
+    place: Place,
     arrived: Instant,
     at: Instant,
     origin: Origin,
@@ -53,9 +54,15 @@ struct Message {
 }
 
 impl Early {
-    /// Records how far the stream is. It comes from there.
-    pub(super) fn on_stream(&mut self, from: Endpoint, place: Place) {
+    /// Records how far the stream is. It comes from there. Returns whether a message need not wait any longer: the stream may have
+    /// become faster since, and soon it would have left that message behind.
+    pub(super) fn on_stream(&mut self, from: Endpoint, place: Place, now: Instant) -> bool {
         self.stream = Some((from, place));
+        let reached = |message: &&mut Message| {
+            message.place.receiver == place.receiver
+                && message.place.counter <= place.counter.saturating_add(MAY_OVERTAKE)
+        };
+        self.waiting.iter_mut().filter(reached).map(|message| message.at = now).count() > 0
     }
 
     /// When the next message has waited for long enough.
@@ -68,6 +75,11 @@ impl Agent {
     /// Whether messages from there may be early, because the stream comes from elsewhere.
     pub(crate) fn may_be_early(&self, origin: Origin) -> bool {
         self.early.stream.is_some_and(|(from, _)| from != origin.endpoint())
+    }
+
+    /// Whether messages wait.
+    pub(crate) fn is_anything_early(&self) -> bool {
+        !self.early.waiting.is_empty()
     }
 
     /// Lets a message wait if it is early. Returns false if it is to be taken now.
@@ -84,7 +96,7 @@ impl Agent {
         // The counter is a stranger's until the message is opened: it may be any number.
         let spans = (ahead as f64 / rate as f64).min(MAX_WAIT.div_duration_f64(RATE_SPAN));
         let wait = RATE_SPAN.mul_f64(spans);
-        self.early.waiting.push_back(Message { arrived: now, at: now + wait, origin, bytes: message.into() });
+        self.early.waiting.push_back(Message { place, arrived: now, at: now + wait, origin, bytes: message.into() });
         self.wake_at(now + wait);
         true
     }
@@ -152,6 +164,18 @@ mod tests {
         assert!(agent.poll_early(at(1_500)).is_some());
         assert!(waits(&mut agent, 7, u64::MAX, 80));
         assert_eq!(agent.early.due(), Some(at(1_600)), "the longest wait");
+    }
+
+    #[test]
+    fn a_message_that_the_stream_has_reached_before_its_time_waits_no_longer() {
+        let mut agent = receiving();
+        assert!(waits(&mut agent, 7, 5_000, 80));
+        let reach = |agent: &mut Agent, receiver, counter, millis| {
+            agent.on_received(origin(1).endpoint(), 800, Place { receiver, counter }, true, at(millis));
+            agent.poll_early(at(millis)).is_some()
+        };
+        assert!(!reach(&mut agent, 7, 4_871, 1_405) && !reach(&mut agent, 8, 9_000, 1_406));
+        assert!(reach(&mut agent, 7, 4_872, 1_410), "128 before it, and its time would be 1,500");
     }
 
     #[test]
