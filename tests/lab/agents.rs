@@ -360,14 +360,16 @@ impl Agent {
     }
 }
 
-/// Makes two agents trust each other: `alice` asks with these options, and `bob` approves with these.
+/// Makes two agents, which are called as their hosts, trust each other: `one` asks with these options, and `other` approves with
+/// these.
 #[track_caller]
-pub fn befriend(alice: &Agent, handshake: &str, bob: &Agent, approve: &str) {
-    alice.ask(&format!("handshake bob {handshake}"));
-    bob.is_asked_by("alice");
-    bob.ask(&format!("approve alice {approve}"));
-    alice.sees("bob", "trusted");
-    bob.sees("alice", "trusted");
+pub fn befriend(one: &Agent, handshake: &str, other: &Agent, approve: &str) {
+    let (name, others) = (one.host.name(), other.host.name());
+    one.ask(&format!("handshake {others} {handshake}"));
+    other.is_asked_by(name);
+    other.ask(&format!("approve {name} {approve}"));
+    one.sees(others, "trusted");
+    other.sees(name, "trusted");
 }
 
 pub(super) fn config(host: &Host) -> PathBuf {

@@ -18,15 +18,18 @@ pub mod decisions_log;
 mod directory;
 mod events;
 pub mod explain;
+mod friends;
 pub(crate) mod health;
 mod informed;
 pub mod init;
 mod join;
+mod lan;
 mod letters;
 mod link;
 mod mailbox_keys;
 mod meetings;
 mod named;
+mod outside;
 mod own;
 mod places;
 mod plane;
@@ -75,10 +78,15 @@ use self::answers::Answer;
 use self::beforehand::Beforehand;
 use self::candidates::{Candidates, Host};
 use self::decisions_log::DecisionLog;
+pub(crate) use self::friends::FriendCounts;
+use self::friends::Friends;
 use self::informed::Informed;
+use self::lan::Lan;
+pub(crate) use self::lan::LanCounts;
 pub(crate) use self::letters::Said;
 use self::link::LinkNews;
 use self::meetings::{At, Brought, Meetings};
+use self::outside::Outside;
 use self::post::Post;
 use self::questions::{Asked, Held};
 use self::reached::Pace;
@@ -141,7 +149,10 @@ pub(crate) struct Agent {
     port: u16,
     /// Where this host can be reached, and which peers were told.
     candidates: Candidates,
+    outside: Outside,
     told: BTreeSet<PublicKey>,
+    /// What each of them was told last.
+    told_places: BTreeMap<PublicKey, Signed<Endpoints>>,
     /// Peers that were told our private addresses, because they share a public one.
     shared: BTreeSet<PublicKey>,
     /// What the node knows of it.
@@ -153,6 +164,8 @@ pub(crate) struct Agent {
     is_tended: bool,
     /// Peers that have our answer to their request.
     informed: Informed,
+    friends: Friends,
+    lan: Lan,
     /// What to say to peers through their tunnels.
     words: Vec<Said>,
     /// How far our latest request to each peer came.
@@ -177,6 +190,8 @@ pub(crate) struct Agent {
 /// What the agent waits for.
 pub(crate) enum News {
     Link(At, LinkNews),
+    /// Somebody has announced itself on a link of this host.
+    Lan(lan::Heard),
     /// Something of a client, a grant or this host is due.
     Due,
 }
@@ -248,9 +263,8 @@ impl Agent {
                 state.path().join(state::TIME).display()
             );
         }
-        let read = state.keys()?;
+        let (read, rotation, outside) = (state.keys()?, Rotation::open(&state, &keys), state.outside());
         let post = Post::new(config.network_key, me, read.mailbox, read.former_mailbox);
-        let rotation = Rotation::open(&state, &keys);
         let identity = own::copy(&keys.identity);
         let mut agent = Self {
             log: DecisionLog::open(state.path())?,
@@ -282,13 +296,17 @@ impl Agent {
             host: Host::default(),
             port: 0,
             candidates: Candidates::default(),
+            outside,
             shared: BTreeSet::new(),
             told_to_node: Default::default(),
             told: BTreeSet::new(),
+            told_places: BTreeMap::new(),
             relays: Relays::new(config.network_key, own::copy(&identity)),
             told_relays: Vec::new(),
             is_tended: false,
             informed: Informed::default(),
+            friends: Friends::default(),
+            lan: Lan::default(),
             words: Vec::new(),
             progress: BTreeMap::new(),
             time,
@@ -363,7 +381,11 @@ impl Agent {
 
     /// Waits for news. Can be cancelled.
     pub(crate) async fn next(&mut self) -> News {
-        let due = self.meetings.deadline().min(self.relays.deadline()).saturating_sub(now().monotonic);
+        let now = now();
+        let due = self.meetings.deadline().min(self.relays.deadline());
+        let due = due
+            .min(self.friends.due(self.relays.can_tell(), now.monotonic).unwrap_or(Duration::MAX))
+            .saturating_sub(now.monotonic);
         let expiry = self.expires_at.map_or(LOOK_AROUND, |at| {
             // A wall clock that is set is noticed after half a minute at the latest.
             Duration::from_millis(at.saturating_sub(self.moment().latest)).min(LOOK_AROUND)
@@ -378,6 +400,7 @@ impl Agent {
         let look_at = sooner.fold(self.look_at, tokio::time::Instant::min);
         tokio::select! {
             (at, news) = self.meetings.next() => News::Link(at, news),
+            heard = self.lan.next() => News::Lan(heard),
             () = tokio::time::sleep(due.min(expiry)) => News::Due,
             () = tokio::time::sleep_until(look_at) => News::Due,
         }
@@ -387,19 +410,20 @@ impl Agent {
     pub(crate) async fn on_news(&mut self, news: News, netlink: &Netlink, port: u16) -> Changed {
         let now = now();
         let expired = self.end_expired();
-        let mut resolved = NOTHING;
+        let (mut resolved, mut found) = (NOTHING, NOTHING);
         match news {
             News::Link(at, news) => match self.meetings.on_link(&at, news, now) {
                 Brought::Nothing => {}
                 Brought::Resolved(host, addresses) => resolved = self.on_resolved(&host, &addresses),
                 Brought::Failed(error) => self.refusals.on_not_connected(&error),
             },
+            News::Lan(heard) => found = self.on_announcement(&heard),
             News::Due => {}
         }
         let rotated = self.on_rotation_due();
         self.meetings.handle_timeout(now);
         let tended = self.tend_past().and(self.tend_informed());
-        let mut changed = tended.and(self.drain()).and(rotated).and(resolved).and(expired);
+        let mut changed = tended.and(self.drain()).and(rotated).and(resolved).and(found).and(expired);
         if self.look_at <= tokio::time::Instant::now() {
             self.look_at = tokio::time::Instant::now() + LOOK_AROUND;
             changed = changed.and(self.look_around(netlink, port).await);
@@ -427,6 +451,7 @@ impl Agent {
         }
         let changed = changed.and(self.tend_relays(changed));
         self.tell_places();
+        self.tend_friends();
         changed.and(self.drain())
     }
 

@@ -252,7 +252,7 @@ async fn start(
     let view = View::of(&device);
     view.attach_host(host.facts());
     if let Some(agent) = &agent {
-        view.attach_agent(agent.refusals());
+        view.attach_agent(agent.refusals(), agent.friend_counts(), agent.lan_counts());
     }
     let (setting, settings) = Inbox::new(MAX_SETTINGS);
     let mut door = Door::closed(setting);

@@ -15,7 +15,7 @@ use overlay_core::{Instant, NodeStats};
 pub use self::path::{NotDirect, PairState, PairStatus, PathStatus, WhyNotDirect};
 pub use self::path_mtu::{MtuLimit, PathMtuState, PathMtuStatus, ProbedBy};
 pub use self::status::{InterfaceStatus, PeerStatus, Status, rule_text};
-use crate::agent::Refusals;
+use crate::agent::{FriendCounts, LanCounts, Refusals};
 use crate::device::Device;
 pub use crate::device::table::PeerState;
 use crate::device::table::Table;
@@ -34,6 +34,8 @@ pub struct View {
     queues: OnceLock<Arc<Queues>>,
     host: OnceLock<Arc<HostFacts>>,
     refusals: OnceLock<Arc<Refusals>>,
+    friends: OnceLock<Arc<FriendCounts>>,
+    lan: OnceLock<Arc<LanCounts>>,
     names: Mutex<Option<NamesShown>>,
     started: Instant,
     warnings: Warnings,
@@ -56,6 +58,8 @@ impl View {
             queues: OnceLock::new(),
             host: OnceLock::new(),
             refusals: OnceLock::new(),
+            friends: OnceLock::new(),
+            lan: OnceLock::new(),
             names: Mutex::default(),
             started: now(),
             warnings: Warnings::default(),
@@ -72,9 +76,12 @@ impl View {
         let _ = self.host.set(facts);
     }
 
-    /// Sets where the agent counts what it refuses. Called once, in agent mode.
-    pub(crate) fn attach_agent(&self, refusals: Arc<Refusals>) {
+    /// Sets where the agent counts what it refuses, what passes between it and its friends, and what is announced on links. Called
+    /// once, in agent mode.
+    pub(crate) fn attach_agent(&self, refusals: Arc<Refusals>, friends: Arc<FriendCounts>, lan: Arc<LanCounts>) {
         let _ = self.refusals.set(refusals);
+        let _ = self.friends.set(friends);
+        let _ = self.lan.set(lan);
     }
 
     /// Sets what is shown of the names of agents.
@@ -128,6 +135,16 @@ impl View {
     /// Returns what the agent has refused, or `None` without an agent.
     pub(crate) fn refusals(&self) -> Option<&Refusals> {
         self.refusals.get().map(Arc::as_ref)
+    }
+
+    /// Returns what has passed between the agent and its friends, or `None` without an agent.
+    pub(crate) fn friends(&self) -> Option<&FriendCounts> {
+        self.friends.get().map(Arc::as_ref)
+    }
+
+    /// Returns what was announced on the links of this host, or `None` without an agent.
+    pub(crate) fn lan(&self) -> Option<&LanCounts> {
+        self.lan.get().map(Arc::as_ref)
     }
 
     /// Returns the current figures of the kernel's queues.

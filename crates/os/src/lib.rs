@@ -21,6 +21,7 @@ pub mod host_name;
 pub mod interface;
 pub mod line_log;
 pub mod memory;
+pub mod multicast;
 pub mod netlink;
 pub mod netns;
 pub mod nft;

@@ -10,6 +10,8 @@
 
 pub mod channel;
 pub mod client;
+pub mod courier;
+pub mod lan;
 pub mod ledger;
 pub mod letter;
 mod mailbox;

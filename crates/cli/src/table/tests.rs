@@ -56,6 +56,8 @@ fn status_of(peers: Vec<PeerStatus>, drops: &[(&str, u64)]) -> Status {
         queues: BTreeMap::new(),
         offloads: BTreeMap::new(),
         host: None,
+        friend_parcels: BTreeMap::new(),
+        lan_announcements: BTreeMap::new(),
         names: None,
         warnings: Vec::new(),
     }

@@ -79,6 +79,21 @@ impl Candidates {
         Self { all, outside }
     }
 
+    /// Adds addresses at which friends see us, as far as there is room.
+    pub(super) fn add_seen(&mut self, seen: &[SocketAddr]) {
+        for address in seen {
+            match self.all.iter().position(|known| known.address == *address) {
+                // It is this host's own, and reached from outside. So it may be told, although it may be private.
+                Some(at) => self.all[at].kind = CandidateKind::ServerReflexive,
+                None if self.all.len() < Node::MAX_LOCAL_CANDIDATES => {
+                    let kind = CandidateKind::ServerReflexive;
+                    self.all.push(Candidate { address: *address, kind, base: None });
+                }
+                None => {}
+            }
+        }
+    }
+
     /// All of them, for the node.
     pub(super) fn all(&self) -> &[Candidate] {
         &self.all
@@ -88,6 +103,17 @@ impl Candidates {
     pub(super) fn uplinks(&self) -> Vec<(IpAddr, u32)> {
         let bases = self.all.iter().filter_map(|candidate| candidate.base);
         bases.filter(|base| base.is_uplink).map(|base| base.local).collect()
+    }
+
+    /// The addresses of this host's own links, each with the index of its link.
+    pub(super) fn links(&self) -> Vec<(IpAddr, u32)> {
+        self.all.iter().filter_map(|candidate| Some(candidate.base?.local)).collect()
+    }
+
+    /// How this host is seen from outside.
+    pub(super) fn reflexive(&self) -> Vec<SocketAddr> {
+        let reflexive = self.all.iter().filter(|candidate| candidate.kind == CandidateKind::ServerReflexive);
+        reflexive.map(|candidate| candidate.address).collect()
     }
 
     /// Whether a peer at these addresses shares a public address of ours.
@@ -118,7 +144,7 @@ fn least(all: &[Candidate]) -> usize {
 
 impl Host {
     /// The addresses of uplinks, each with the index of its link.
-    fn of_uplinks(&self) -> impl Iterator<Item = (IpAddr, u32)> {
+    pub(super) fn of_uplinks(&self) -> impl Iterator<Item = (IpAddr, u32)> {
         let leads_on = |link: &Link| {
             let mut routes = self.routes.iter().filter(|route| route.interface == Some(link.index));
             routes.any(|route| route.table == MAIN_TABLE && route.destination.prefix_len() == 0)

@@ -225,6 +225,7 @@ impl Agent {
 
     /// Notes whether a peer answers.
     pub(super) fn on_reached(&mut self, peer: PublicKey, is_up: bool) {
+        self.on_friend(peer, is_up);
         if self.watchers.on_reached(peer, is_up)
             && let Some(relation) = self.book.relation(&peer)
         {

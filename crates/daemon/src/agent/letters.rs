@@ -293,6 +293,7 @@ impl Agent {
 
     pub(super) async fn look_around(&mut self, netlink: &Netlink, port: u16) -> Changed {
         self.look_at_host(netlink, port).await;
+        self.lan.try_again();
         self.settle_places();
         if !own::is_current(&self.record, &self.config, &self.keys, self.attestation.as_ref(), unix_now()) {
             self.sign_record(self.record.ipv4);

@@ -68,7 +68,7 @@ impl Agent {
     /// Seals anew what is kept for a peer or waits for its answer, because the peer has new mailbox keys. It deletes the
     /// ones before.
     pub(super) fn on_new_mailbox(&mut self, peer: &PublicKey) {
-        self.told.remove(peer);
+        self.tell_again(peer);
         for effect in self.book.repeat(&self.record, self.moment()) {
             match effect {
                 Effect::Send { to, id, letter } if to == *peer => self.send(to, id, &letter),

@@ -12,7 +12,8 @@ use overlay_wire::signed::{Endpoints, Place, PublicKey, Signed};
 
 use super::Agent;
 use super::candidates::{self, Candidates, Host};
-use super::time::unix_now;
+use super::outside::Outside;
+use super::time::{now, unix_now};
 use crate::config::Candidates as Choice;
 
 /// Where a peer may be called: what it has said, without addresses inside the tunnel.
@@ -41,13 +42,36 @@ impl Agent {
     pub(super) fn settle_places(&mut self) {
         let mut inner = self.pools();
         inner.extend(self.addresses());
-        let seen = (&self.relays.observed()[..], &self.meetings.seen_from()[..]);
-        let candidates = Candidates::of(&self.host, seen, &inner, self.port);
+        let own: Vec<_> = self.host.of_uplinks().map(|(ip, _)| ip).collect();
+        let is_served = self.meetings.is_any_online() || !self.relays.views().is_empty();
+        let (observed, seen_from) = match is_served {
+            true => (self.relays.observed(), self.meetings.seen_from()),
+            false => (self.outside.seen_with(own.iter().copied()).to_vec(), Vec::new()),
+        };
+        let mut candidates = Candidates::of(&self.host, (&observed, &seen_from), &inner, self.port);
+        if is_served {
+            self.learn_outside(Outside::new(own, candidates.reflexive()));
+        }
+        if !self.meetings.is_any_online() {
+            // Friends stand in for rendezvous and their relays.
+            candidates.add_seen(&self.friends.observed(now().monotonic));
+        }
         let uplinks = if self.config.candidates == Choice::Relay { Vec::new() } else { candidates.uplinks() };
         self.relays.set_uplinks(&uplinks, candidates::is_private);
         if candidates != self.candidates {
             self.candidates = candidates;
-            self.told.clear();
+            self.tell_all_again();
+        }
+        self.settle_lan();
+    }
+
+    /// Keeps how this host is seen from outside, for a start while nobody says so.
+    fn learn_outside(&mut self, outside: Outside) {
+        if outside != self.outside {
+            if let Err(failure) = self.state.set_outside(&outside) {
+                tracing::warn!("how this host is seen from outside is not kept: {failure}");
+            }
+            self.outside = outside;
         }
     }
 
@@ -82,7 +106,33 @@ impl Agent {
         }
     }
 
+    /// Where we can be reached has changed.
+    pub(super) fn tell_all_again(&mut self) {
+        self.told.clear();
+        self.friends.on_moved(now().monotonic);
+    }
+
+    /// Where a peer can reach us has changed.
+    pub(super) fn tell_again(&mut self, peer: &PublicKey) {
+        self.told.remove(peer);
+        self.friends.tell_again(peer);
+    }
+
     fn tell_place(&mut self, peer: &PublicKey) {
+        if let Some(letter) = self.place_for(peer) {
+            self.keep(*peer, Slot::Endpoints, &letter);
+        }
+    }
+
+    /// Where this peer can reach us, sealed for it.
+    pub(super) fn seal_place(&mut self, peer: &PublicKey) -> Option<Vec<u8>> {
+        let letter = self.place_for(peer)?;
+        let record = self.book.relation(peer)?.newest_record()?;
+        self.post.seal_slot(record, Slot::Endpoints, &letter).ok()
+    }
+
+    /// A friend and every rendezvous get the same signed bytes: otherwise what comes later by one of them would look like a replay.
+    fn place_for(&mut self, peer: &PublicKey) -> Option<Letter> {
         let now = unix_now();
         let is_shared = self.is_shared(peer);
         let mut places = self.candidates.told(self.config.candidates, is_shared);
@@ -98,13 +148,19 @@ impl Agent {
                 places: places.iter().map(|place| (*place).into()).collect(),
                 relays: relays.clone(),
             };
-            let Ok(signed) = Signed::sign(endpoints, &self.keys.identity) else { return };
+            let is_same =
+                |known: &&Signed<Endpoints>| (&known.places, &known.relays) == (&endpoints.places, &endpoints.relays);
+            let signed = match self.told_places.get(peer).filter(is_same) {
+                Some(known) => known.clone(),
+                None => Signed::sign(endpoints, &self.keys.identity).ok()?,
+            };
             let letter = Letter::Endpoints { endpoints: signed.bytes().to_vec().into() };
             // Two relays with their permits leave room for ten places at least.
             if self.post.fits_slot(&letter) || places.pop().is_none() {
                 self.shared.remove(peer);
                 self.shared.extend(is_shared.then_some(*peer));
-                return self.keep(*peer, Slot::Endpoints, &letter);
+                self.told_places.insert(*peer, signed);
+                return Some(letter);
             }
         }
     }
@@ -112,7 +168,7 @@ impl Agent {
     /// A peer has said where it is. It may share a public address of ours, or no longer.
     pub(super) fn on_place(&mut self, peer: &PublicKey) {
         if self.is_shared(peer) != self.shared.contains(peer) {
-            self.told.remove(peer);
+            self.tell_again(peer);
         }
     }
 

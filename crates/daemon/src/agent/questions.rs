@@ -21,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// For how long after its start an agent looks again for one that is not found: both may have started together.
 const JUST_STARTED: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_millis(300);
+/// How long the directory waits for the other rendezvous once one has answered.
+const OTHERS: Duration = Duration::from_secs(1);
 
 /// A question that waits for the rendezvous.
 pub(super) struct Asked {
@@ -30,10 +32,14 @@ pub(super) struct Asked {
     /// What is looked for if nothing is found.
     otherwise: Option<By>,
     goal: Goal,
+    /// When it is answered with what is known by then, and when it is at the latest, however often it is passed on.
     until: Instant,
+    deadline: Instant,
     reply: Reply,
     /// Whether a rendezvous knows of no such agent.
     is_denied: bool,
+    /// Pages of the directory, of those that have answered.
+    pages: Vec<Page>,
 }
 
 /// What the answer is for.
@@ -62,14 +68,30 @@ impl Asked {
     }
 }
 
-/// What a rendezvous has found.
+/// What was found.
 #[derive(Default)]
 struct Page {
-    records: Vec<Signed<Record>>,
-    /// Which one.
-    from: Option<String>,
+    /// The records, and which rendezvous has shown each.
+    records: Vec<(Signed<Record>, Option<String>)>,
     /// After whom there may be more.
     next: Option<PublicKey>,
+}
+
+impl Page {
+    /// The pages of all rendezvous as one, in the order of the identities. It ends where the first of them ends, and of each agent
+    /// the newest record counts.
+    fn merged(mut pages: Vec<Self>) -> Self {
+        if pages.iter().any(|page| !page.records.is_empty()) {
+            // One that finds nothing for now must not hold the others up.
+            pages.retain(|page| !page.records.is_empty());
+        }
+        let next = pages.iter().filter_map(|page| page.next).min();
+        let mut records: Vec<_> = pages.into_iter().flat_map(|page| page.records).collect();
+        records.retain(|(record, _)| next.is_none_or(|next| record.identity <= next));
+        records.sort_by_key(|(record, _)| (record.identity, std::cmp::Reverse(record.sequence)));
+        records.dedup_by_key(|(record, _)| record.identity);
+        Self { records, next }
+    }
 }
 
 /// A question that is not passed on yet.
@@ -110,7 +132,9 @@ impl Agent {
             let _ = reply.send(Err(failure));
             return NOTHING;
         }
-        let asked = Asked { about, by, otherwise, goal, until: Instant::now() + PATIENCE, reply, is_denied: false };
+        let deadline = Instant::now() + PATIENCE;
+        let (until, is_denied, pages) = (deadline, false, Vec::new());
+        let asked = Asked { about, by, otherwise, goal, until, deadline, reply, is_denied, pages };
         if self.asked.len() + self.held.len() >= MAX_ASKED {
             asked.refuse(Code::Later.word());
         } else if self.meetings.is_registered() {
@@ -125,6 +149,7 @@ impl Agent {
     /// Asks every rendezvous.
     fn pass_on(&mut self, mut asked: Asked) {
         asked.is_denied = false;
+        asked.until = asked.deadline;
         let after = match asked.goal {
             Goal::Show(after) => after,
             _ => None,
@@ -147,7 +172,7 @@ impl Agent {
             return None;
         }
         let asked = self.asked.remove(&number)?;
-        if asked.is_denied {
+        if asked.is_denied || !asked.pages.is_empty() {
             // The answer of the others counts as soon as its time is over.
             self.asked.insert(number, Asked { until: Instant::now(), ..asked });
             return None;
@@ -192,8 +217,8 @@ impl Agent {
         let mut changed = NOTHING;
         for (number, asked) in late {
             self.queries.retain(|_, other| *other != number);
-            match asked.is_denied {
-                true => changed = changed.and(self.answer_question(asked, Page::default())),
+            match asked.is_denied || !asked.pages.is_empty() {
+                true => changed = changed.and(self.answer_with_pages(asked)),
                 false => self.give_up_question(asked),
             }
         }
@@ -234,6 +259,19 @@ impl Agent {
     ) -> Changed {
         let Some(number) = self.queries.remove(&query) else { return NOTHING };
         let records = self.judge_found(records);
+        if let Some(asked) = self.asked.get_mut(&number)
+            && matches!(asked.goal, Goal::Show(_))
+        {
+            let from = self.meetings.url(&query.0);
+            let records = records.into_iter().map(|record| (record, from.clone())).collect();
+            asked.pages.push(Page { records, next });
+            if self.queries.values().any(|other| *other == number) {
+                asked.until = asked.until.min(Instant::now() + OTHERS);
+                return NOTHING;
+            }
+            let Some(asked) = self.asked.remove(&number) else { return NOTHING };
+            return self.answer_with_pages(asked);
+        }
         if records.is_empty() && next.is_none() && self.queries.values().any(|other| *other == number) {
             // A different one may know.
             if let Some(asked) = self.asked.get_mut(&number) {
@@ -242,19 +280,26 @@ impl Agent {
             return NOTHING;
         }
         self.queries.retain(|_, other| *other != number);
-        let Some(mut asked) = self.asked.remove(&number) else { return NOTHING };
-        if let (Goal::Show(after), true, Some(next)) = (&mut asked.goal, records.is_empty(), next) {
-            // It looks at a bounded number of agents for each answer.
+        let Some(asked) = self.asked.remove(&number) else { return NOTHING };
+        let records = records.into_iter().map(|record| (record, None)).collect();
+        self.answer_question(asked, Page { records, next })
+    }
+
+    /// Answers a question about the directory by what every rendezvous has shown.
+    fn answer_with_pages(&mut self, mut asked: Asked) -> Changed {
+        let page = Page::merged(std::mem::take(&mut asked.pages));
+        if let (Goal::Show(after), true, Some(next)) = (&mut asked.goal, page.records.is_empty(), page.next) {
+            // A rendezvous looks at a bounded number of agents for each answer.
             *after = Some(next);
             self.pass_on(asked);
             return NOTHING;
         }
-        self.answer_question(asked, Page { records, from: self.meetings.url(&query.0), next })
+        self.answer_question(asked, page)
     }
 
     /// Answers a question by what was found.
     fn answer_question(&mut self, mut asked: Asked, page: Page) -> Changed {
-        let Page { records, from, next } = page;
+        let Page { records, next } = page;
         if records.is_empty()
             && let Some(by) = asked.otherwise.take()
         {
@@ -264,15 +309,18 @@ impl Agent {
         }
         match asked.goal {
             Goal::Show(_) => {
-                let agents = records.iter().map(|record| self.shown(record, from.clone())).collect();
+                let agents = records.iter().map(|(record, from)| self.shown(record, from.clone())).collect();
                 let found = Found { agents, next: next.map(|next| next.to_string()) };
                 let _ = asked.reply.send(Ok(AgentReply::Found(found)));
                 NOTHING
             }
-            Goal::Attested(peer) => self.on_tags_shown(&peer, &records),
+            Goal::Attested(peer) => {
+                let records: Vec<_> = records.into_iter().map(|(record, _)| record).collect();
+                self.on_tags_shown(&peer, &records)
+            }
             Goal::Approve(approve, uid, identity) => {
                 let claimed = self.book.relation(&identity).and_then(|relation| relation.name());
-                let registered = records.iter().find(|record| record.identity == identity);
+                let registered = records.iter().map(|(record, _)| record).find(|record| record.identity == identity);
                 if registered.map(|record| record.name.as_str()) == claimed {
                     return self.approve(identity, &approve, uid, asked.reply);
                 }
@@ -282,7 +330,10 @@ impl Agent {
             Goal::Handshake(ref handshake, uid) => {
                 // What cannot be read was refused before it was passed on.
                 let Ok(named) = Named::parse(&handshake.peer) else { return NOTHING };
-                let mut matching = records.iter().filter(|record| named.matches(&record.identity, &record.name));
+                let mut matching = records
+                    .iter()
+                    .map(|(record, _)| record)
+                    .filter(|record| named.matches(&record.identity, &record.name));
                 match (matching.next(), matching.next()) {
                     (Some(record), None) => self.shake(record, handshake, uid, asked.reply),
                     (None, _) if Instant::now() < self.started + JUST_STARTED => {
@@ -324,4 +375,36 @@ fn claims_name(about: &str, identity: &PublicKey, registered: Option<&Signed<Rec
     Failure::new(ExitKind::Conflict, format!("`{about}` is not the name of the agent that asks"))
         .with_cause(cause)
         .with_hint(format!("approve it by its key if you know it: sudo overlay approve {identity}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use overlay_wire::signed::SecretKey;
+
+    use super::*;
+    use crate::agent::trust::sample;
+
+    #[test]
+    fn pages_of_several_rendezvous_are_one_that_ends_where_the_first_of_them_does() {
+        let mut keys: Vec<_> = (1..=5).map(|byte| SecretKey::from_bytes(&[byte; 32])).collect();
+        keys.sort_by_key(|key| key.public());
+        let network = SecretKey::from_bytes(&[9; 32]).public();
+        let shown = |at: usize, sequence, from: &str| {
+            let record = sample::record(network, &keys[at], 1_800_000_000_000, |record| record.sequence = sequence);
+            (record, Some(from.to_owned()))
+        };
+        let one = Page { records: vec![shown(0, 1, "one"), shown(1, 2, "one")], next: Some(keys[1].public()) };
+        let other = Page { records: vec![shown(1, 1, "other"), shown(3, 1, "other")], next: Some(keys[3].public()) };
+        let last = Page { records: vec![shown(0, 5, "last"), shown(4, 1, "last")], next: None };
+        let empty = Page { records: Vec::new(), next: Some(PublicKey([0; 32])) };
+        let merged = Page::merged(vec![one, empty, other, last]);
+        let records: Vec<_> =
+            merged.records.iter().map(|(record, from)| (record.identity, record.sequence, from.as_deref())).collect();
+        let expected = [(keys[0].public(), 5, Some("last")), (keys[1].public(), 2, Some("one"))];
+        assert_eq!(
+            (records, merged.next),
+            (expected.to_vec(), Some(keys[1].public())),
+            "the rest comes with later pages"
+        );
+    }
 }

@@ -91,6 +91,12 @@ impl Agent {
         ENDPOINTS
     }
 
+    /// Whether these are the newest endpoints of a peer: those that count, or those that wait.
+    pub(super) fn is_newest_place(&self, peer: &PublicKey, bytes: &[u8]) -> bool {
+        let newest = self.pace.waiting(peer).or_else(|| self.endpoints.get(peer));
+        newest.is_some_and(|newest| newest.bytes() == bytes)
+    }
+
     /// Opens the endpoints of a peer. `None`: they are known. A rendezvous shows them again with each connection.
     fn judge_endpoints(&self, from: PublicKey, bytes: &[u8]) -> Result<Option<Signed<Endpoints>>, Refusal> {
         let endpoints = Signed::<Endpoints>::open(bytes).map_err(|_| Refusal::Malformed)?;

@@ -11,6 +11,7 @@
 //! | `record` | the agent's own signed record, as registered last |
 //! | `time` | the latest time that this agent has reached, in milliseconds since 1970 |
 //! | `machine` | a hash of the id of the machine that runs the agent |
+//! | `outside` | how this host is seen from outside, and its own addresses then |
 //! | `registered` | the sequence of the last record that each rendezvous was given |
 //! | `memberships` | until when each rendezvous vouches for this agent: signed objects, base64, one a line |
 //! | `restored` | there while this state is known to be older than what the agent has said since |
@@ -49,6 +50,7 @@ use zeroize::Zeroizing;
 
 pub(crate) use self::begin::Beginning;
 use self::key_file::KeyFile;
+use super::outside::Outside;
 use super::trust::Relation;
 use crate::config;
 use crate::failure::{ExitKind, Failure};
@@ -67,6 +69,7 @@ const PEERS: &str = "peers";
 const LOCK: &str = "lock";
 pub(super) const TIME: &str = "time";
 const ROTATION: &str = "rotation";
+const OUTSIDE: &str = "outside";
 /// The name under which a file is written before it replaces the one before it.
 const TEMPORARY: &str = ".new";
 /// The longest file, in bytes: a relation with eight envelopes.
@@ -262,6 +265,16 @@ impl State {
 
     pub(crate) fn set_time(&self, time: u64) -> Result<(), Failure> {
         self.replace(TIME, &in_line(&time.to_string()))
+    }
+
+    /// How this host was seen from outside. Nothing, if that cannot be read.
+    pub(super) fn outside(&self) -> Outside {
+        let bytes = read(&self.folder, OsStr::new(OUTSIDE)).ok().flatten();
+        bytes.map_or_else(Outside::default, |bytes| Outside::read(&String::from_utf8_lossy(&bytes)))
+    }
+
+    pub(super) fn set_outside(&self, outside: &Outside) -> Result<(), Failure> {
+        self.replace(OUTSIDE, outside.write().as_bytes())
     }
 
     /// What is known of all peers.

@@ -53,11 +53,17 @@ impl Agent {
                 let expired = self.end_expired();
                 return self.on_word(agent, word).and(expired);
             }
+            (Event::Parcel(_, parcel), Some(agent)) => {
+                let expired = self.end_expired();
+                return self.on_parcel(agent, parcel).and(expired);
+            }
+            (Event::Unreachable(_), Some(agent)) => self.seek(agent),
             (Event::PresharedKeyProven(_), Some(agent)) => self.on_preshared_key_proven(&agent),
             (Event::HandshakeCompleted(..) | Event::Answering(_, true), Some(agent)) => self.on_reached(agent, true),
             (Event::HandshakeFailed(_) | Event::Answering(_, false), Some(agent)) => self.on_reached(agent, false),
             (Event::EndpointChanged(_, remote, is_relayed), Some(agent)) => {
                 self.on_path(&agent, *remote, PathKind::of(*is_relayed));
+                self.on_friend_moved(agent, (!is_relayed).then_some(*remote));
             }
             (Event::PathMtu(..), _) | (_, None) => {}
         }

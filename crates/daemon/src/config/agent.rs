@@ -31,6 +31,8 @@ pub struct Agent {
     pub auto_approve: Vec<Approved>,
     /// Which addresses this host tells its peers.
     pub candidates: Candidates,
+    /// Whether this agent and its peers look for each other on the links of this host.
+    pub lan: bool,
     /// The agents that the file trusts, each once.
     pub trust: Vec<Trust>,
 }

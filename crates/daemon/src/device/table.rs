@@ -129,7 +129,7 @@ impl Table {
                 peer.path_mtu = Some(KnownPathMtu { told, since: Date::of(wall_clock_of(told.since)) });
             }
             // It is the agent's.
-            Event::Word(..) => {}
+            Event::Word(..) | Event::Parcel(..) | Event::Unreachable(_) => {}
         }
     }
 

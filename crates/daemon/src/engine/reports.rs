@@ -94,6 +94,8 @@ impl Events {
             Event::Word(..) => 5,
             Event::PresharedKeyProven(_) => 6,
             Event::KnowsPresentKey(_) => 7,
+            Event::Parcel(..) => 8,
+            Event::Unreachable(_) => 9,
         };
         self.merged.insert((event.peer(), kind), event).is_none()
     }

@@ -45,6 +45,19 @@ async fn say(agent: &mut Agent, running: &Running) -> Vec<PeerKey> {
     to_call
 }
 
+/// Hands peers what is for others, and calls those that it is for.
+pub(super) async fn hand_over(agent: &mut Agent, running: &Running) {
+    let (parcels, calls) = agent.take_parcels();
+    let handed = parcels.into_iter().map(|(to, parcel)| (to, Some(parcel)));
+    for (key, parcel) in handed.chain(calls.into_iter().map(|key| (key, None))) {
+        if let Some(tag) = running.device.table().tag_of(key) {
+            let command = parcel.map_or(Command::Call(tag), |parcel| Command::SendParcel(tag, parcel.into()));
+            // A peer that is gone needs nothing.
+            let _ = running.device.engine().command(command).await;
+        }
+    }
+}
+
 async fn apply(agent: &Agent, running: &mut Running, paths: &mut Paths) -> Result<(), Failure> {
     let mut new = config(agent, running);
     // First of all: a key that is compromised is answered no more.

@@ -76,6 +76,8 @@ impl Paths {
             | Event::HandshakeFailed(_)
             | Event::Answering(..)
             | Event::Word(..)
+            | Event::Parcel(..)
+            | Event::Unreachable(_)
             | Event::PresharedKeyProven(_)
             | Event::KnowsPresentKey(_) => {}
         }

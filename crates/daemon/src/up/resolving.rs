@@ -48,6 +48,8 @@ impl Resolving {
             Event::EndpointChanged(..)
             | Event::PathMtu(..)
             | Event::Word(..)
+            | Event::Parcel(..)
+            | Event::Unreachable(_)
             | Event::PresharedKeyProven(_)
             | Event::KnowsPresentKey(_) => {}
         }

@@ -170,6 +170,7 @@ impl Supervisor {
         for datagram in agent.take_datagrams() {
             self.running.device.engine().send(datagram);
         }
+        follow::hand_over(agent, &self.running).await;
         agent.give_answers();
     }
 

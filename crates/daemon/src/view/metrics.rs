@@ -12,7 +12,6 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, NoLabelSet};
 use prometheus_client::registry::Registry;
 
-use crate::agent::Refusals;
 use crate::device::table::{InterfaceEntry, PeerEntry};
 use crate::engine::{OffloadState, Offloads, QueueFigures, ShellStats, now};
 use crate::host::{HostFacts, HostState};
@@ -76,7 +75,13 @@ impl Collector for Scrape {
             encode_host(&mut out, host)?;
         }
         if let Some(refusals) = view.refusals() {
-            encode_refusals(&mut out, refusals)?;
+            encode_counts(&mut out, families::AGENT_REFUSED, "reason", refusals.list())?;
+        }
+        if let Some(friends) = view.friends() {
+            encode_counts(&mut out, families::FRIEND_PARCELS, "what", friends.list())?;
+        }
+        if let Some(lan) = view.lan() {
+            encode_counts(&mut out, families::LAN_ANNOUNCEMENTS, "result", lan.list())?;
         }
         if let Some(names) = view.names() {
             encode_names(&mut out, &names)?;
@@ -144,11 +149,16 @@ fn encode_host(out: &mut DescriptorEncoder<'_>, host: &HostFacts) -> fmt::Result
     Ok(())
 }
 
-/// What the agent refused.
-fn encode_refusals(out: &mut DescriptorEncoder<'_>, refusals: &Refusals) -> fmt::Result {
-    let mut family = families::AGENT_REFUSED.begin(out)?;
-    for (reason, count) in refusals.list() {
-        family.encode_family(&[("reason", reason)])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+/// A counter for each of these words, which are values of one label.
+fn encode_counts<'a>(
+    out: &mut DescriptorEncoder<'_>,
+    family: Family,
+    label: &str,
+    counts: impl IntoIterator<Item = (&'a str, u64)>,
+) -> fmt::Result {
+    let mut family = family.begin(out)?;
+    for (word, count) in counts {
+        family.encode_family(&[(label, word)])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
     }
     Ok(())
 }
@@ -156,12 +166,8 @@ fn encode_refusals(out: &mut DescriptorEncoder<'_>, refusals: &Refusals) -> fmt:
 /// The names of agents on this host.
 fn encode_names(out: &mut DescriptorEncoder<'_>, names: &NamesShown) -> fmt::Result {
     gauge(out, families::NAMED, names.agents as u64)?;
-    let mut family = families::NAME_QUESTIONS.begin(out)?;
-    for (result, count) in &names.questions {
-        let labels = [("result", result.as_str())];
-        family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(count, None)?;
-    }
-    Ok(())
+    let questions = names.questions.iter().map(|(result, count)| (result.as_str(), *count));
+    encode_counts(out, families::NAME_QUESTIONS, "result", questions)
 }
 
 fn encode_peers(out: &mut DescriptorEncoder<'_>, peers: &[&PeerEntry], now: Instant) -> fmt::Result {

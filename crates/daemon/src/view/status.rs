@@ -14,6 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{PathKind, PathMtuStatus, StatusWarning, View};
+use crate::agent::{FriendCounts, LanCounts};
 use crate::config::Endpoint;
 use crate::device::table::{Handshake, InterfaceEntry, PeerEntry, PeerState};
 use crate::engine::{OffloadState, QueueFigures, ShellStats};
@@ -46,6 +47,14 @@ pub struct Status {
     /// The state of what `up` has added to this host. Absent for `overlay wg`, which adds nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<HostStatus>,
+    /// Endpoints that trusted peers carry for each other: sent to find a peer (`asked`), sent back to one that was looking for us
+    /// (`answered`), carried for two others (`handed`), and not carried (`refused`). Empty in static mode.
+    #[serde(default)]
+    pub friend_parcels: BTreeMap<String, u64>,
+    /// Announcements on the links of this host: ours (`sent`), those of trusted peers (`found`), and those that were not for us
+    /// (`foreign`), not valid (`malformed`) or too many (`overrun`). Empty in static mode.
+    #[serde(default)]
+    pub lan_announcements: BTreeMap<String, u64>,
     /// How agents are found by name. Absent if they are not: in static mode, and with `dns = "off"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub names: Option<NamesShown>,
@@ -167,6 +176,8 @@ impl View {
             queues: named(queues.told(QueueFigures::SIZES)),
             offloads: self.offloads().list().map(|(offload, state)| (offload.name().to_owned(), state)).collect(),
             host: self.host().map(HostFacts::status),
+            friend_parcels: named(self.friends().into_iter().flat_map(FriendCounts::list)),
+            lan_announcements: named(self.lan().into_iter().flat_map(LanCounts::list)),
             names: self.names(),
             warnings: self.warnings(),
         }

@@ -24,6 +24,7 @@ impl Agent {
     pub(crate) fn on_surroundings(&mut self) {
         self.look_at = tokio::time::Instant::now();
         self.relays.on_moved(now());
+        self.friends.on_surroundings();
     }
 
     /// What is to be said to relays.
@@ -55,11 +56,11 @@ impl Agent {
         }
         self.relays.handle_timeout(|| chance().share, now);
         for peer in self.relays.take_renewed(now.unix) {
-            self.told.remove(&peer);
+            self.tell_again(&peer);
         }
         let news = self.relays.take_news();
         if news.places {
-            self.told.clear();
+            self.tell_all_again();
         }
         self.settle_places();
         let is_any = !news.peers.is_empty() || news.relays || self.has_news_for_node();
@@ -87,7 +88,7 @@ impl Agent {
         });
         let revoked: Vec<_> = revoked.collect();
         for peer in self.relays.withdraw(revoked, now) {
-            self.told.remove(&peer);
+            self.tell_again(&peer);
         }
         self.relays.set_peers(peers, now);
     }
@@ -96,7 +97,10 @@ impl Agent {
     pub(in crate::agent) fn remote(&self, peer: &PublicKey) -> Remote {
         let endpoints = self.endpoints.get(peer);
         let endpoints = endpoints.filter(|_| self.config.candidates != Candidates::Relay);
-        let candidates = endpoints.map(|endpoints| places::of_peer(endpoints, &self.pools())).unwrap_or_default();
+        let told = endpoints.map(|endpoints| places::of_peer(endpoints, &self.pools())).unwrap_or_default();
+        // Where it was heard a moment ago comes first.
+        let mut candidates = self.lan.places(peer, now().monotonic);
+        candidates.extend(told.into_iter().filter(|place| !candidates.contains(place)).collect::<Vec<_>>());
         let relayed = self.relays.relayed(peer);
         // What the peer has said lately, or what is on disk.
         let is_relayed = self.endpoints.get(peer).is_some_and(|endpoints| endpoints.relays.is_some());

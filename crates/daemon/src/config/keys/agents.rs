@@ -94,6 +94,15 @@ pub(crate) static AGENT: KeyTable = KeyTable {
             shape: Shape::Words(&["auto", "all", "relay"]),
             aliases: &[],
         },
+        Key {
+            name: "lan",
+            meaning: "Whether this agent and its peers find each other on the links of this host, without anybody else.",
+            values: r#"`"auto"`: by multicast, when one looks for the other, unless `candidates` is `"relay"`; `"off"`"#,
+            default: Absent::Value(r#""auto""#),
+            applied: Applied::NextUp(|old, new| differ(old, new, |agent| &agent.lan)),
+            shape: Shape::Words(&["auto", "off"]),
+            aliases: &[],
+        },
     ],
 };
 

@@ -49,6 +49,7 @@ impl Reader<'_> {
             Approved::Tag(tag) => format!("the tag {} is listed twice in `auto_approve`", quoted(tag)),
         });
         let candidates = self.candidates(section);
+        let lan = self.lan(section, candidates);
         let trust = trust.into_iter().filter_map(|draft| {
             let allow = draft.allow.unwrap_or_else(|| allow.clone());
             Some(Trust { key: draft.key?, allow, expires: draft.expires })
@@ -65,6 +66,7 @@ impl Reader<'_> {
             allow,
             auto_approve: without_places(auto_approve),
             candidates,
+            lan,
         })
     }
 
@@ -113,6 +115,15 @@ impl Reader<'_> {
         let Some(field) = section.field("candidates") else { return Candidates::Auto };
         let words = [("auto", Candidates::Auto), ("all", Candidates::All), ("relay", Candidates::Relay)];
         field.word(&words, self.report).unwrap_or_default()
+    }
+
+    fn lan(&mut self, section: &Section<'_>, candidates: Candidates) -> bool {
+        let is_on = match section.field("lan") {
+            Some(field) => field.word(&[("auto", true), ("off", false)], self.report).unwrap_or(true),
+            None => true,
+        };
+        // An agent that tells no address announces none.
+        is_on && candidates != Candidates::Relay
     }
 
     /// Reads `allow`, or returns `None` if it is left out or not a list.

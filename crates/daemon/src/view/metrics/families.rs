@@ -105,6 +105,21 @@ pub(super) const AGENT_REFUSED: Family = counter(
     "What a rendezvous or a peer has shown to this agent and was refused, by reason. Only in agent mode.",
 );
 
+pub(super) const FRIEND_PARCELS: Family = counter(
+    "friend_parcels",
+    &["what"],
+    "Endpoints that trusted peers carry for each other: `asked`, sent to find a peer; `answered`, sent back to one that was \
+     looking for us; `handed`, carried for two others; `refused`, not carried, because there was no room or one of them is not \
+     trusted here. Only in agent mode.",
+);
+
+pub(super) const LAN_ANNOUNCEMENTS: Family = counter(
+    "lan_announcements",
+    &["result"],
+    "Announcements on the links of this host: `sent`; `found`, of a trusted peer; `foreign`, for somebody else or from a different \
+     network; `malformed`; `overrun`, too many at once. Only in agent mode.",
+);
+
 pub(super) const NAMED: Family = gauge("named_agents", &[], "Agents that this host finds by name. Only in agent mode.");
 pub(super) const NAME_QUESTIONS: Family = counter(
     "name_questions",
@@ -152,7 +167,7 @@ pub fn groups() -> Vec<Group> {
         group("Queues of the kernel", queues.collect()),
         group("Offloads", vec![OFFLOAD]),
         group("The host", vec![RESTORED, HOST_STATE, GUARD_DROPPED]),
-        group("The agent", vec![AGENT_REFUSED, NAMED, NAME_QUESTIONS]),
+        group("The agent", vec![AGENT_REFUSED, FRIEND_PARCELS, LAN_ANNOUNCEMENTS, NAMED, NAME_QUESTIONS]),
         group("Peers", peers.chain([LATEST_HANDSHAKE, PEER_STATES, PEER_PATH, PATH_MTU, PATH_MTU_STATE]).collect()),
     ]
 }

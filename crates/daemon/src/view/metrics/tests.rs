@@ -150,7 +150,7 @@ fn the_families_of_the_text_are_those_that_are_documented() {
     let view = view([bob()]);
     let _sockets = watch_loopback(&view);
     view.attach_host(Arc::new(HostFacts::new("no such interface")));
-    view.attach_agent(Arc::default());
+    view.attach_agent(Arc::default(), Arc::default(), Arc::default());
     view.set_names(Some(NamesShown {
         domain: "lab.overlay.internal".to_owned(),
         way: "hosts".to_owned(),

@@ -136,7 +136,7 @@ impl World {
                     agent.client.lost(self.now);
                 }
             }
-            registry::Output::Ordered { .. } => {}
+            registry::Output::Ordered { .. } | registry::Output::Present { .. } => {}
             registry::Output::Commit { ticket, operation } => {
                 let Ok(mut outcomes) = self.store.commit(&[operation]);
                 let outcome = outcomes.remove(0).map_err(|_| NotCommitted::Conflict);
