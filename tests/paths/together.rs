@@ -5,15 +5,13 @@ use std::time::{Duration, Instant};
 use overlay_sim::nat::Kind;
 use serde_json::Value;
 
-use crate::lab::Apart;
 use crate::lab::apart::Homes;
+use crate::lab::{Apart, Pings};
 
 /// How long the way may take.
 const DIRECT: Duration = Duration::from_secs(10);
 /// The same where one side has to be silent before: the first round, the rest, and the second round.
 const AFTER_SILENCE: Duration = Duration::from_secs(60);
-/// The same if the other one has to be silent, too, because the wrong one was first.
-const AFTER_BOTH: Duration = Duration::from_secs(200);
 
 /// Waits until both reach each other directly, while alice pings, and returns where packets of alice go.
 #[track_caller]
@@ -46,9 +44,13 @@ fn on_one_link_there_is_a_direct_way() {
     assert!(remote.starts_with(&format!("{}:", apart.sites[1].outside())), "{remote}");
 }
 
+/// Here a direct path is luck. Whichever opener arrives first makes the other router take its own agent's flow for a different one,
+/// and write from a port that nobody expects. Both would have to leave before either arrives, within the microseconds of one link.
+/// So the relay carries everything, through two rounds and the rest between them.
 #[test]
-fn nats_of_linux_on_one_link() {
+fn nats_of_linux_on_one_link_lose_nothing_to_the_attempts() {
     let Some(mut apart) = Apart::living("linux on one link", Homes::OnOneLink([Kind::Linux; 2])) else { return };
-    let remote = remote_when_direct(&mut apart, AFTER_BOTH);
-    assert!(remote.starts_with(&format!("{}:", apart.sites[1].outside())), "{remote}");
+    apart.restart(Duration::ZERO);
+    apart.alice.host.reaches(&apart.bob.v6());
+    Pings::new(900, Duration::from_millis(100)).are_answered(&apart.alice.host, &apart.bob.v6());
 }
