@@ -41,7 +41,7 @@ pub const SEAL_LEN: usize = 16;
 /// The longest sealed message in bytes.
 pub const MAX_FRAME_LEN: usize = MAX_MESSAGE_LEN + SEAL_LEN;
 /// The protocol versions that we speak, the newest first: this one, and that of the release before.
-pub const VERSIONS: &[u16] = &[2, 1];
+pub const VERSIONS: &[u16] = &[3, 2, 1];
 /// The verdict on a client that is welcome.
 const WELCOME: u8 = 0;
 

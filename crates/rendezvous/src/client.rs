@@ -43,8 +43,8 @@ use rand_core::{RngCore, SeedableRng};
 
 use crate::now::Now;
 use crate::protocol::{
-    Call, ENTRIES_SINCE, Find, FromServer, Label, MAX_ENTRY_LEN, MAX_MESSAGE_LEN, MAX_SEALED_LEN, MAX_SLOT_LEN,
-    MEMBERSHIP_SINCE, Slot, Verb, encode,
+    Call, ENTRIES_SINCE, FILTERS_SINCE, Find, FromServer, Label, MAX_ENTRY_LEN, MAX_MESSAGE_LEN, MAX_SEALED_LEN,
+    MAX_SLOT_LEN, MEMBERSHIP_SINCE, Slot, Verb, encode,
 };
 
 use distrust::Distrusted;
@@ -462,6 +462,7 @@ impl Session {
             may_write,
             keeps_entries: self.keeps_entries(),
             vouches: self.version >= MEMBERSHIP_SINCE,
+            filters: self.version >= FILTERS_SINCE,
         }
     }
 

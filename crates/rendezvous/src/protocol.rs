@@ -10,6 +10,7 @@
 //! |---|---|
 //! | 1 | |
 //! | 2 | [`Verb::PutEntry`] and [`Verb::Entries`]: what an agent keeps for itself; [`Verb::Membership`] |
+//! | 3 | [`Find::Matching`] |
 //!
 //! A new field at the end of a message that may be missing needs no new version: older releases skip it.
 
@@ -24,11 +25,13 @@ pub use filter::Filter;
 pub use relay_at::RelayAt;
 
 /// The version of this protocol.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 /// The first version in which an agent keeps entries for itself.
 pub const ENTRIES_SINCE: u16 = 2;
 /// The first version in which a rendezvous vouches for its members.
 pub const MEMBERSHIP_SINCE: u16 = 2;
+/// The first version in which records are looked for by more than one property.
+pub const FILTERS_SINCE: u16 = 3;
 /// The longest message in bytes.
 pub const MAX_MESSAGE_LEN: usize = 8_192;
 /// The longest sealed message in a mailbox, in bytes: with the rest of its call it fits [`MAX_MESSAGE_LEN`].

@@ -136,10 +136,10 @@ fn both_ends_learn_who_the_other_one_is_and_talk() {
     assert_eq!(server.open(&[0; MAX_FRAME_LEN + 1]), Err(Broken::TooLong));
 }
 
-/// The release before this one spoke version 1 alone.
+/// The first release spoke version 1 alone.
 #[test]
 fn both_ends_talk_in_the_newest_version_that_both_speak() {
-    assert_eq!(VERSIONS, [VERSION, VERSION - 1], "this version, and that of the release before");
+    assert_eq!(VERSIONS, [VERSION, VERSION - 1, VERSION - 2], "this version, and those of the releases before");
     let mut former = Server::begin(ServerSide { versions: &[1], ..server_side() }, &[20; 32]).expect("a handshake");
     let (mut client, first) = client(10);
     let step = former.handle(&first).expect("a good message");

@@ -10,7 +10,7 @@ use super::event::{Event, Query};
 use super::work::{Class, Task};
 use super::{Asked, Client, LONGEST_WAIT, State};
 use crate::now::Now;
-use crate::protocol::{Code, Entry, Label, MAX_ENTRY_LEN, RelayAt, Reply};
+use crate::protocol::{Code, Entry, FILTERS_SINCE, Label, MAX_ENTRY_LEN, RelayAt, Reply};
 
 /// How long to wait if the rendezvous does not say how long.
 const A_MOMENT: Duration = Duration::from_secs(1);
@@ -132,10 +132,15 @@ impl Client {
         let Some((by, after)) = self.work.find_of(query).cloned() else { return };
         let mut records: Vec<_> = found.iter().filter_map(|bytes| self.open(bytes)).collect();
         let all = records.len();
-        records.retain(|record| by.matches(record));
+        let asked = match &self.state {
+            State::Up(session) if session.version < FILTERS_SINCE => by.without_filter(),
+            _ => by.clone(),
+        };
+        records.retain(|record| asked.matches(record));
         for _ in records.len()..all {
             self.distrust(Distrust::NotAsked);
         }
+        records.retain(|record| by.matches(record));
         // Pages that go back or stand still would never end.
         let goes_on = |next: &PublicKey| after.is_none_or(|after| after < *next);
         if next.is_some_and(|next| !goes_on(&next)) {

@@ -97,6 +97,8 @@ pub(super) struct Can {
     pub(super) keeps_entries: bool,
     /// It vouches for its members.
     pub(super) vouches: bool,
+    /// It looks for records by more than one property.
+    pub(super) filters: bool,
 }
 
 impl Can {
@@ -381,14 +383,14 @@ impl Work {
             let first = self.first(class, can)?.clone();
             self.drop_task(&first);
             let mut tasks = vec![first];
-            if let Some(verb) = self.verb(&mut tasks) {
+            if let Some(verb) = self.verb(&mut tasks, can) {
                 return Some((tasks, verb));
             }
         }
     }
 
     /// The call for the one task in `tasks`. Agents to watch are joined to a chunk. `None` if it has no contents.
-    fn verb(&mut self, tasks: &mut Vec<Task>) -> Option<Verb> {
+    fn verb(&mut self, tasks: &mut Vec<Task>, can: Can) -> Option<Verb> {
         Some(match tasks[0].clone() {
             Task::Register(_) => Verb::Register { record: self.record.as_ref()?.bytes().to_vec().into() },
             Task::Release => Verb::Release { release: self.release.clone()?.into() },
@@ -403,7 +405,7 @@ impl Work {
             Task::PutSlot(to, slot) => Verb::PutSlot { to, slot, sealed: self.slots.get(&(to, slot))?.clone().into() },
             Task::Find(query) => {
                 let (by, after) = self.finds.get(&query)?.clone();
-                Verb::Find { by, after }
+                Verb::Find { by: if can.filters { by } else { by.without_filter() }, after }
             }
             Task::PutEntry(label) => Verb::PutEntry { label, sealed: self.entries.get(&label)?.clone().into() },
             Task::Entries => Verb::Entries { after: self.reading? },

@@ -53,6 +53,14 @@ impl Find {
             Self::Matching(filter) => filter.matches(record),
         }
     }
+
+    /// What a rendezvous without filters can be asked for it. What it finds has to be filtered here.
+    pub(crate) fn without_filter(&self) -> Self {
+        match self {
+            Self::Matching(filter) => filter.tag.clone().map_or(Self::All, Self::Tag),
+            by => by.clone(),
+        }
+    }
 }
 
 fn mentions(record: &Record, text: &str) -> bool {
