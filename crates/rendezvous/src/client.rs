@@ -9,7 +9,8 @@
 //! ```
 //!
 //! * The first connection is made at once. Later ones are spread over [`RECONNECT`], because all clients of a rendezvous
-//!   that restarts lose it together.
+//!   that restarts lose it together. If it has several addresses of one kind, a different process probably serves at one of them, and the
+//!   time is shorter: [`ELSEWHERE`].
 //! * Silence is judged by answers to pings alone. A connection on which nothing comes for [`SILENCE`] is given up, even if
 //!   the kernel calls it alive. The next one is made at once.
 //! * A call that is refused for now is repeated when the rendezvous said so. So is a watch, a slot or an entry for which
@@ -35,6 +36,7 @@ mod tests;
 mod work;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use overlay_wire::signed::{PublicKey, Record, Signed};
@@ -59,6 +61,8 @@ pub const PING: Duration = Duration::from_secs(15);
 pub const SILENCE: Duration = Duration::from_secs(35);
 /// The shortest and the longest time until the next connection.
 pub const RECONNECT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// The same, for a rendezvous with several addresses of one kind.
+pub const ELSEWHERE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(8));
 /// How long a connection may take to come about.
 const CONNECTING: Duration = Duration::from_secs(30);
 /// The longest wait that a rendezvous may ask for.
@@ -72,6 +76,8 @@ pub struct Client {
     network: PublicKey,
     identity: PublicKey,
     rng: ChaCha8Rng,
+    /// Whether different processes probably serve at different addresses.
+    has_several: bool,
     state: State,
     work: Work,
     /// Whether what is said to others, and what is kept, may be written: see [`Client::hold_writes`].
@@ -130,6 +136,7 @@ impl Client {
             network,
             identity,
             rng: ChaCha8Rng::from_seed(seed),
+            has_several: false,
             state: State::Waiting { until: Duration::ZERO },
             work: Work::default(),
             may_write: true,
@@ -181,6 +188,13 @@ impl Client {
         }
         let wait = self.spread();
         self.go_offline(now.monotonic + wait);
+    }
+
+    /// The rendezvous was looked up.
+    pub fn on_resolved(&mut self, addresses: &[SocketAddr]) {
+        // One host often has an address of each kind.
+        let count = |is_v4| addresses.iter().filter(|address| address.is_ipv4() == is_v4).count();
+        self.has_several = count(true) > 1 || count(false) > 1;
     }
 
     /// The host has a new address or a new way out, so the connection is probably dead: connects again at once.
@@ -426,7 +440,7 @@ impl Client {
     }
 
     fn spread(&mut self) -> Duration {
-        let (shortest, longest) = RECONNECT;
+        let (shortest, longest) = if self.has_several { ELSEWHERE } else { RECONNECT };
         let range = (longest - shortest).as_millis() as u64 + 1;
         shortest + Duration::from_millis(self.rng.next_u64() % range)
     }

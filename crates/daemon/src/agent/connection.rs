@@ -177,12 +177,22 @@ pub async fn connect(target: &Target) -> Result<Connection, ConnectError> {
     connect_to(target, &addresses, CONNECT_PATIENCE).await
 }
 
-/// The addresses of the rendezvous' host.
+/// The addresses of the rendezvous' host, those of one kind in random order: each may be a process of its own, and all of them are
+/// to have their share of the agents.
 pub(crate) async fn look_up(rendezvous: &Pinned, patience: Duration) -> Result<Vec<SocketAddr>, ConnectError> {
     let found = tokio::net::lookup_host((rendezvous.host.as_str(), rendezvous.port));
     let found = timeout_at(Instant::now() + patience, found).await;
     let found = found.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(ConnectError::Unreachable)?;
-    Ok(found.collect())
+    let mut keyed = Vec::new();
+    for address in found {
+        let mut key = [0; 8];
+        overlay_os::random::fill(&mut key)
+            .map_err(|error| ConnectError::Local(format!("the kernel gives no randomness: {error}")))?;
+        keyed.push((key, address));
+    }
+    let kinds = keyed.chunk_by_mut(|(_, one), (_, other)| one.is_ipv4() == other.is_ipv4());
+    kinds.for_each(|kind| kind.sort_unstable());
+    Ok(keyed.into_iter().map(|(_, address)| address).collect())
 }
 
 /// Connects to one of these addresses.

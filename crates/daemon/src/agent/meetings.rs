@@ -144,6 +144,7 @@ impl Meetings {
         match news {
             LinkNews::Resolved(addresses) => {
                 meeting.resolved.clone_from(&addresses);
+                meeting.client.on_resolved(&addresses);
                 return Brought::Resolved(meeting.place.host.clone(), addresses);
             }
             LinkNews::Connected(version) => meeting.client.connected(version, now),
@@ -264,6 +265,11 @@ impl Meetings {
     /// Whether this rendezvous has said welcome on a connection that is up.
     pub(super) fn is_online(&self, at: &At) -> bool {
         self.all.iter().any(|meeting| meeting.place.rendezvous == *at && meeting.client.is_online())
+    }
+
+    /// Whether any of them serves us.
+    pub(super) fn is_any_online(&self) -> bool {
+        self.all.iter().any(|meeting| meeting.client.is_online())
     }
 
     /// The keys of all rendezvous.

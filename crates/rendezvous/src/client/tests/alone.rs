@@ -5,7 +5,7 @@ use std::time::Duration;
 use minicbor::bytes::ByteVec;
 use overlay_wire::signed::Signed;
 
-use crate::client::{Client, Event, Outgoing, Output, PING, RECONNECT, SILENCE, Task, TooMuch};
+use crate::client::{Client, ELSEWHERE, Event, Outgoing, Output, PING, RECONNECT, SILENCE, Task, TooMuch};
 use crate::now::Now;
 use crate::protocol::{
     Answer, Call, Code, Find, FromServer, MAX_SEALED_LEN, MAX_WATCHED_AT_ONCE, Push, Reply, Slot, VERSION, Verb,
@@ -109,6 +109,22 @@ fn reconnects_are_spread_over_thirty_seconds() {
     waits.sort_unstable();
     assert!(waits.iter().all(|wait| (RECONNECT.0..=RECONNECT.1).contains(wait)));
     assert!(waits[20] < Duration::from_secs(12) && waits[80] > Duration::from_secs(19), "{waits:?}");
+}
+
+#[test]
+fn a_rendezvous_with_several_addresses_is_called_again_sooner() {
+    let wait = |seed: u8, addresses: &[&str]| {
+        let mut alone = Alone::new(seed);
+        alone.connect();
+        let parsed: Vec<_> = addresses.iter().map(|text| text.parse().expect("an address")).collect();
+        alone.client.on_resolved(&parsed);
+        alone.client.lost(alone.now);
+        alone.client.deadline() - alone.now.monotonic
+    };
+    let longest = |addresses: &[&str]| (0..100).map(|seed| wait(seed, addresses)).max();
+    assert!(longest(&["192.0.2.1:1", "192.0.2.2:1"]) <= Some(ELSEWHERE.1));
+    assert!(longest(&["[2001:db8::1]:1", "[2001:db8::2]:1", "192.0.2.2:1"]) <= Some(ELSEWHERE.1));
+    assert!(longest(&["[2001:db8::1]:1", "192.0.2.2:1"]) > Some(ELSEWHERE.1), "one host with both kinds");
 }
 
 #[test]
