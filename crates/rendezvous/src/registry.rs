@@ -22,12 +22,14 @@
 //!
 //! The operator of the network gives orders ([`Registry::order`]), which are operations like those of calls.
 //!
-//! Left out: a store that several processes write to. A conflict in the store is counted and the caller is told to ask
+//! Several processes may share a store ([`Registry::follow`]). A conflict in the store is counted, and the caller is told to ask
 //! again.
 
 mod agenda;
 mod agents;
+mod connections;
 mod find;
+mod follow;
 mod leave;
 mod ledger;
 mod letters;
@@ -44,13 +46,12 @@ mod stored;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::IpAddr;
 use std::time::Duration;
 
 use minicbor::bytes::ByteVec;
 use overlay_wire::signed::{Network, PublicKey, Refused, SecretKey, Signed};
 use rand_chacha::ChaCha8Rng;
-use rand_core::{RngCore, SeedableRng};
+use rand_core::SeedableRng;
 
 use crate::mailbox::{Ledgers, Mailboxes, Slots};
 use crate::now::Now;
@@ -60,6 +61,8 @@ use crate::store::{Operation, Revision};
 
 use agenda::Agenda;
 use agents::Agents;
+use connections::Connection;
+use follow::Shared;
 use limits::cost;
 use operator::KnownToken;
 use presence::{Leases, Watches};
@@ -69,6 +72,7 @@ pub use operator::{AgentView, Order, OrderId, OrderRefused, TokenView};
 pub use presence::LEASE;
 pub use shell::{Arrival, ConnectionId, NotCommitted, Output, Ticket};
 pub use stats::Stats;
+pub use stored::{is_presence_key, presence_key};
 
 /// An object from further in the future is refused, in milliseconds: ten minutes.
 pub const MAX_AHEAD: u64 = 10 * 60 * 1_000;
@@ -80,16 +84,6 @@ const REPLACED_WAIT: u32 = 2_000;
 const A_MOMENT: Duration = Duration::from_millis(100);
 /// The longest time until [`Registry::handle_timeout`], because somebody may set the wall clock.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-
-/// One connection.
-#[derive(Debug)]
-struct Connection {
-    identity: PublicKey,
-    address: IpAddr,
-    epoch: u64,
-    /// Whether it has said hello: messages are pushed from then on.
-    is_greeted: bool,
-}
 
 /// What waits for the outcome of an operation.
 #[derive(Clone, Copy, Debug)]
@@ -164,6 +158,8 @@ pub struct Registry {
     under_way: BTreeMap<Ticket, UnderWay>,
     locks: BTreeSet<Vec<u8>>,
     last_ticket: Ticket,
+    /// `None`: this is the only process.
+    shared: Option<Shared>,
     revision: Revision,
     outputs: VecDeque<Output>,
     stats: Stats,
@@ -190,6 +186,7 @@ impl Registry {
             under_way: BTreeMap::new(),
             locks: BTreeSet::new(),
             last_ticket: Ticket(0),
+            shared: None,
             revision: Revision(0),
             outputs: VecDeque::new(),
             stats: Stats::default(),
@@ -197,44 +194,6 @@ impl Registry {
             key,
             relay,
             limits,
-        }
-    }
-
-    /// An agent has connected. The newest connection of an identity replaces the one before it.
-    pub fn connected(&mut self, connection: ConnectionId, arrival: Arrival, now: Now) {
-        let Arrival { identity, address, epoch } = arrival;
-        let address = address.to_canonical();
-        if let Some(former) = self.leases.connection(&identity) {
-            self.stats.replaced_connections += 1;
-            // If somebody is still there, it is a copy of the agent, and soon finds that out.
-            if self.is_greeted(former) {
-                self.push(former, Push::Reconnect { wait: REPLACED_WAIT });
-            }
-            self.close(former);
-        } else if self.connections.len() >= self.limits.connections {
-            self.stats.refused_connections += 1;
-            self.outputs.push_back(Output::Close { connection });
-            return;
-        }
-        let told = self.epochs.get(&identity);
-        if epoch != 0 && told.is_some_and(|told| !told.contains(&epoch)) {
-            self.stats.stale_epochs += 1;
-        }
-        let epoch = self.rng.next_u64().max(1);
-        self.connections.insert(connection, Connection { identity, address, epoch, is_greeted: false });
-        if self.leases.begin(identity, connection, now.monotonic) {
-            self.push_presence(&identity, true);
-        }
-    }
-
-    /// A connection has ended. The agent's lease goes on for [`LEASE`], so a short break is seen by nobody.
-    pub fn disconnected(&mut self, connection: ConnectionId, now: Now) {
-        let Some(ended) = self.forget_connection(connection) else { return };
-        if self.agents.is_registered(&ended.identity) {
-            self.leases.on_disconnected(&ended.identity, connection, now.monotonic);
-        } else {
-            self.leases.end(&ended.identity);
-            self.push_presence(&ended.identity, false);
         }
     }
 
@@ -299,30 +258,13 @@ impl Registry {
         }
     }
 
-    /// Welcomes a caller, and pushes what waits for it with the first hello of its connection.
-    fn greet(&mut self, (connection, id): (ConnectionId, u32), caller: PublicKey) -> Option<Reply> {
-        let greeted = self.connections.get_mut(&connection)?;
-        let is_first = !std::mem::replace(&mut greeted.is_greeted, true);
-        let (epoch, address) = (greeted.epoch, greeted.address);
-        let record = self.agents.record(&caller).map(|record| record.bytes().to_vec().into());
-        if is_first && record.is_some() {
-            let told = self.epochs.entry(caller).or_default();
-            *told = [told[1], epoch];
-        }
-        let seen_from = match address {
-            IpAddr::V4(address) => address.octets().to_vec(),
-            IpAddr::V6(address) => address.octets().to_vec(),
-        };
-        let (network, relay) = (self.network.bytes().to_vec().into(), self.relay.clone());
-        self.answer(connection, id, Reply::Welcome { network, record, epoch, seen_from: seen_from.into(), relay });
-        if is_first && !self.is_banned(&caller) {
-            self.push_waiting(connection, &caller);
-        }
-        None
-    }
-
     /// The outcome of an operation.
     pub fn committed(&mut self, ticket: Ticket, result: Result<Revision, NotCommitted>, now: Now) {
+        self.settle(ticket, result, now);
+        self.follow_late(ticket, result, now);
+    }
+
+    fn settle(&mut self, ticket: Ticket, result: Result<Revision, NotCommitted>, now: Now) {
         let Some(UnderWay { asker, locks, effect }) = self.under_way.remove(&ticket) else { return };
         for lock in &locks {
             self.locks.remove(lock);
@@ -382,7 +324,7 @@ impl Registry {
                 self.stats.silent_connections += 1;
                 self.close(connection);
             }
-            self.push_presence(&identity, false);
+            self.push_absence(&identity);
             self.note_absence(identity, now);
         }
         self.handle_agenda(now);
@@ -429,6 +371,9 @@ impl Registry {
         self.last_ticket.0 += 1;
         self.locks.extend(locks.iter().cloned());
         self.under_way.insert(self.last_ticket, UnderWay { asker, locks, effect });
+        if let Some(shared) = &mut self.shared {
+            shared.on_commit(self.last_ticket, &operation);
+        }
         self.outputs.push_back(Output::Commit { ticket: self.last_ticket, operation });
     }
 
@@ -456,17 +401,6 @@ impl Registry {
     fn push(&mut self, connection: ConnectionId, push: Push) {
         self.stats.pushes += 1;
         self.outputs.push_back(Output::Send { connection, message: FromServer::Push(push) });
-    }
-
-    /// Ends a connection from this side.
-    fn close(&mut self, connection: ConnectionId) {
-        self.forget_connection(connection);
-        self.outputs.push_back(Output::Close { connection });
-    }
-
-    fn forget_connection(&mut self, connection: ConnectionId) -> Option<Connection> {
-        self.watches.forget(connection);
-        self.connections.remove(&connection)
     }
 
     /// Notes why an object is refused.

@@ -287,6 +287,7 @@ impl World {
                 }
                 Output::Close { connection } => drop(self.closed.insert(connection)),
                 Output::Ordered { order, result } => drop(self.ordered.insert(order, result)),
+                Output::Present { .. } => unreachable!("the store is not shared"),
                 Output::Commit { ticket, operation } => {
                     assert!(operation.is_well_formed());
                     self.waiting.push_back((ticket, operation));

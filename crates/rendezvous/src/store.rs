@@ -6,8 +6,8 @@
 //!
 //! A claim of a name, an address and an identity is one operation, so it never happens in part.
 //!
-//! Left out until several processes share a store: watching a prefix, and leases. The registry's own process sees every
-//! change, and presence lives in its memory.
+//! Several processes may share a store. It tells each of them every [`Change`], in the order of revisions, and each writes
+//! entries of its own that end with the process. How it does that is left to the shell.
 
 pub mod conformance;
 mod memory;
@@ -18,12 +18,15 @@ pub use memory::MemoryStore;
 pub const MAX_KEY_LEN: usize = 256;
 /// The longest value in bytes.
 pub const MAX_VALUE_LEN: usize = 16_384;
+/// The longest keys and values of one operation together.
+pub const MAX_OPERATION_LEN: usize = 1024 * 1024;
 /// The most writes of one operation.
-pub const MAX_WRITES: usize = 128;
+pub const MAX_WRITES: usize = 120;
 /// The most operations of one batch.
 pub const MAX_BATCH: usize = 512;
 
-/// The number of the operation that wrote an entry. The first operation of a store has number 1.
+/// The number of the operation that wrote an entry. Numbers ascend. Those that a store applies together may have the same one,
+/// unless they write the same entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision(pub u64);
 
@@ -69,6 +72,17 @@ pub struct Entry {
     pub value: Vec<u8>,
 }
 
+/// A change of one entry, as a store that several processes share tells them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The entry.
+    pub key: Vec<u8>,
+    /// The operation that changed it.
+    pub revision: Revision,
+    /// What it is now. `None`: it was deleted.
+    pub value: Option<Vec<u8>>,
+}
+
 /// An ordered map of bytes that survives.
 pub trait Store {
     /// Why a store fails: a full disk, a broken file.
@@ -106,7 +120,7 @@ impl Operation {
         self.writes.push(Write { key, expected, value });
     }
 
-    /// Whether every store takes it: not too many writes, none of them too long, and no entry written twice.
+    /// Whether every store takes it: not too many writes, neither one nor all of them too long, and no entry written twice.
     pub fn is_well_formed(&self) -> bool {
         let fits = |write: &Write| {
             (1..=MAX_KEY_LEN).contains(&write.key.len())
@@ -114,7 +128,9 @@ impl Operation {
         };
         let mut keys: Vec<_> = self.writes.iter().map(|write| &write.key).collect();
         keys.sort_unstable();
+        let len = |write: &Write| write.key.len() + write.value.as_ref().map_or(0, Vec::len);
         self.writes.len() <= MAX_WRITES
+            && self.writes.iter().map(len).sum::<usize>() <= MAX_OPERATION_LEN
             && self.writes.iter().all(fits)
             && keys.windows(2).all(|pair| pair[0] != pair[1])
     }

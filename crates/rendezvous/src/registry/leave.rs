@@ -85,7 +85,7 @@ impl Registry {
 
     /// An ephemeral agent has been away for a while, or came back meanwhile. `None` if that cannot be handled now.
     pub(super) fn on_ephemeral_gone(&mut self, identity: &PublicKey, now: Now) -> Option<()> {
-        let record = self.agents.record(identity).filter(|_| !self.leases.is_present(identity));
+        let record = self.agents.record(identity).filter(|_| !self.is_present(identity));
         let Some(sequence) = record.map(|record| record.sequence) else { return Some(()) };
         self.leave(None, identity, sequence, Claims::Freed, now).ok()
     }

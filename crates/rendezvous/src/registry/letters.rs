@@ -204,8 +204,4 @@ impl Registry {
             self.push(connection, Push::Delivered { to, message });
         }
     }
-
-    pub(super) fn is_greeted(&self, connection: ConnectionId) -> bool {
-        self.connections.get(&connection).is_some_and(|connection| connection.is_greeted)
-    }
 }

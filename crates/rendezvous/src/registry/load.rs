@@ -45,7 +45,7 @@ impl Registry {
     }
 
     /// Takes in one entry. `None` if it cannot be read.
-    fn load(&mut self, prefix: &[u8], key: &[u8], entry: &Entry, now: Now) -> Option<()> {
+    pub(super) fn load(&mut self, prefix: &[u8], key: &[u8], entry: &Entry, now: Now) -> Option<()> {
         match prefix {
             AGENTS => self.load_agent(PublicKey(key.try_into().ok()?), entry, now),
             NAMES => {
@@ -104,7 +104,7 @@ impl Registry {
     /// Puts something in the place of an entry that cannot be read. An agent may register again. A name or an address is
     /// free after the usual time. A token is used up. An agent whose ban cannot be read stays banned. What an agent keeps
     /// for itself is shown as an entry without content, so that it knows that something is lost.
-    fn stand_in(&mut self, prefix: &[u8], key: &[u8], entry: &Entry, now: Now) -> Option<()> {
+    pub(super) fn stand_in(&mut self, prefix: &[u8], key: &[u8], entry: &Entry, now: Now) -> Option<()> {
         let revision = entry.revision;
         let end = now.unix.saturating_add(QUARANTINE);
         let claim = Claim { revision, owner: PublicKey([0; 32]), released: Some(now.unix) };

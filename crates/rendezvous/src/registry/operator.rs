@@ -254,7 +254,7 @@ impl Registry {
     }
 
     /// Closes the connection of an agent, so those that watch it see it go.
-    fn end_presence(&mut self, identity: &PublicKey) {
+    pub(super) fn end_presence(&mut self, identity: &PublicKey) {
         if !self.leases.is_present(identity) {
             return;
         }
@@ -263,7 +263,7 @@ impl Registry {
         if let Some(connection) = connection {
             self.close(connection);
         }
-        self.push_presence(identity, false);
+        self.push_absence(identity);
     }
 
     /// The agent that has a name now.
@@ -283,7 +283,7 @@ impl Registry {
                 record: agent.record.as_ref(),
                 is_member: agent.membership.is_member,
                 is_ephemeral: agent.membership.is_ephemeral,
-                is_present: self.leases.is_present(identity),
+                is_present: self.is_present(identity),
                 left: agent.record.is_none().then_some(agent.left),
                 banned: self.banned(identity),
             })

@@ -31,21 +31,34 @@ pub(super) struct Leases {
 struct Lease {
     until: Duration,
     connection: Option<ConnectionId>,
+    /// Whether other processes have been told of the connection.
+    is_shown: bool,
     /// The entry of `ends`.
     looked_at: Duration,
 }
 
 impl Leases {
-    /// Begins or renews the lease of a new connection. Returns whether the agent was absent.
-    pub(super) fn begin(&mut self, identity: PublicKey, connection: ConnectionId, now: Duration) -> bool {
+    /// Begins or renews the lease of a new connection.
+    pub(super) fn begin(&mut self, identity: PublicKey, connection: ConnectionId, now: Duration) {
         let until = now + LEASE;
         if let Some(lease) = self.leases.get_mut(&identity) {
-            (lease.until, lease.connection) = (until, Some(connection));
-            return false;
+            (lease.until, lease.connection, lease.is_shown) = (until, Some(connection), false);
+            return;
         }
-        self.leases.insert(identity, Lease { until, connection: Some(connection), looked_at: until });
+        let lease = Lease { until, connection: Some(connection), is_shown: false, looked_at: until };
+        self.leases.insert(identity, lease);
         self.ends.insert((until, identity));
-        true
+    }
+
+    /// Other processes have been told of the connection.
+    pub(super) fn on_shown(&mut self, identity: &PublicKey) {
+        if let Some(lease) = self.leases.get_mut(identity) {
+            lease.is_shown = true;
+        }
+    }
+
+    pub(super) fn is_shown(&self, identity: &PublicKey) -> bool {
+        self.leases.get(identity).is_some_and(|lease| lease.is_shown)
     }
 
     pub(super) fn renew(&mut self, identity: &PublicKey, now: Duration) {
@@ -178,7 +191,7 @@ impl Registry {
                 let record = record.bytes().to_vec().into();
                 self.push(connection, Push::Record { record });
             }
-            let is_present = self.leases.is_present(identity);
+            let is_present = self.is_present(identity);
             self.push(connection, Push::Presence { identity: *identity, is_present });
             for (slot, sealed) in self.slots.of(&caller, identity) {
                 self.push(connection, Push::Slot { from: *identity, slot, sealed: sealed.into() });
@@ -196,6 +209,14 @@ impl Registry {
             self.watches.remove(connection, identity);
         }
         Ok(Some(Reply::Done))
+    }
+
+    /// An agent is connected to this process no longer: tells those who watch it, unless it is connected to a different one.
+    pub(super) fn push_absence(&mut self, identity: &PublicKey) {
+        self.show_presence(identity, false);
+        if !self.is_present(identity) {
+            self.push_presence(identity, false);
+        }
     }
 
     /// Tells those who watch an agent whether it is connected.

@@ -222,7 +222,7 @@ impl Registry {
         if !was_registered && let Some(asker) = asker.filter(|asker| self.is_greeted(*asker)) {
             self.push_waiting(asker, &identity);
         }
-        if !self.leases.is_present(&identity) {
+        if !self.is_present(&identity) {
             self.note_absence(identity, now);
         }
     }

@@ -60,6 +60,16 @@ pub enum Output {
         /// What came of it. `Ok`: it is done, and kept on disk.
         result: Result<(), OrderRefused>,
     },
+    /// Say in the store that several processes share that an agent is connected to this one ([`presence_key`]), in an entry that
+    /// ends with this process. Or end that entry, if it still names this process.
+    ///
+    /// [`presence_key`]: super::presence_key
+    Present {
+        /// The agent.
+        identity: PublicKey,
+        /// Whether it is connected.
+        is_present: bool,
+    },
     /// Commit an operation. Outcomes come back in the order of their tickets.
     Commit {
         /// Names it.

@@ -35,8 +35,10 @@ pub struct Stats {
     pub expired_messages: u64,
     /// Slots that were dropped for one of a watched agent.
     pub dropped_slots: u64,
-    /// Entries of the store that could not be read at the start.
+    /// Entries of the store that could not be read.
     pub damaged_entries: u64,
+    /// Changes of entries that other processes over the same store have written.
+    pub followed: u64,
     /// Refused calls, by code.
     refused: [u64; Code::ALL.len()],
 }
@@ -48,7 +50,7 @@ impl Stats {
     }
 
     /// Every counter but the refusals by code, with its name.
-    pub fn named(&self) -> [(&'static str, u64); 16] {
+    pub fn named(&self) -> [(&'static str, u64); 17] {
         [
             ("calls", self.calls),
             ("pushes", self.pushes),
@@ -66,6 +68,7 @@ impl Stats {
             ("expired_messages", self.expired_messages),
             ("dropped_slots", self.dropped_slots),
             ("damaged_entries", self.damaged_entries),
+            ("followed", self.followed),
         ]
     }
 

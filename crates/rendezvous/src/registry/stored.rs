@@ -9,9 +9,10 @@
 //! mail/  recipient sender id         a message or its receipt
 //! slot/  recipient sender slot       a slot
 //! entry/ identity label              what an agent keeps for itself
+//! here/  identity                    to which process an agent is connected, if several share the store
 //! ```
 //!
-//! Leases, watches and quotas are not kept. They end with the connections that a restart ends.
+//! Leases, watches and quotas are not kept. They end with the connections that a restart ends. `here/` ends with its process.
 
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
@@ -29,6 +30,7 @@ pub(super) const BANS: &[u8] = b"ban/";
 pub(super) const MAIL: &[u8] = b"mail/";
 pub(super) const SLOTS: &[u8] = b"slot/";
 pub(super) const ENTRIES: &[u8] = b"entry/";
+pub(super) const PRESENCE: &[u8] = b"here/";
 
 /// An agent.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -162,6 +164,21 @@ pub(super) fn slot_key(to: &PublicKey, (from, slot): &SlotKey) -> Vec<u8> {
 /// The key of an entry.
 pub(super) fn entry_key(owner: &PublicKey, label: &Label) -> Vec<u8> {
     [ENTRIES, &owner.0, label].concat()
+}
+
+/// The entry that says to which process an agent is connected. Its value is the process's number, in 8 bytes, big-endian.
+pub fn presence_key(identity: &PublicKey) -> Vec<u8> {
+    [PRESENCE, &identity.0].concat()
+}
+
+/// Whether an entry says to which process an agent is connected.
+pub fn is_presence_key(key: &[u8]) -> bool {
+    key.starts_with(PRESENCE)
+}
+
+/// The agent of a key behind [`PRESENCE`].
+pub(super) fn parse_presence_key(key: &[u8]) -> Option<PublicKey> {
+    Some(PublicKey(key.try_into().ok()?))
 }
 
 /// The owner and the label of an entry's key, behind [`ENTRIES`].

@@ -9,3 +9,4 @@ mod operator;
 mod presence;
 mod registering;
 mod restarts;
+mod shared;
