@@ -14,6 +14,9 @@ RUN_TESTS = $(AS_ROOT) OVERLAY_LAB=required \
 	cargo-nextest nextest run \
 	--binaries-metadata $(BUILT)/binaries.json --cargo-metadata $(BUILT)/workspace.json
 
+# What is tested and checked has all features. What is built for users has those that need no more than Rust, make and gcc.
+ALL := --features etcd
+
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -41,15 +44,16 @@ check: ## check format, lints, words, documentation, and licences, sources and a
 	scripts/setup check
 	scripts/words
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --locked -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+	cargo check --quiet --locked --bin overlay
+	cargo clippy --workspace --all-targets --locked $(ALL) -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked $(ALL)
 	cargo deny --log-level error check bans licenses sources
 	scripts/advisories
 	cargo check --quiet --manifest-path fuzz/Cargo.toml --target-dir target/fuzz --locked
 
 .PHONY: bless
 bless: ## write the generated files: tables in docs, configs/reference.toml, schema.json, openapi.json
-	OVERLAY_BLESS=1 cargo test --quiet --workspace --locked --lib --test docs -- committed generated
+	OVERLAY_BLESS=1 cargo test --quiet --workspace --locked $(ALL) --lib --test docs -- committed generated
 
 .PHONY: advisories
 advisories: ## list known vulnerabilities of dependencies; fails without a database of them
@@ -122,9 +126,9 @@ weekly: ## run soak, matrix, nats, crowd, bench, profile and fuzz, which takes h
 .PHONY: built
 built:
 	@mkdir -p $(BUILT)
-	cargo metadata --format-version 1 --locked >$(BUILT)/workspace.json
-	cargo nextest list --workspace --locked --list-type binaries-only --message-format json >$(BUILT)/binaries.json
-	cargo build --workspace --locked --bench contest --bench node --message-format json-render-diagnostics >$(BUILT)/benches.json
+	cargo metadata --format-version 1 --locked $(ALL) >$(BUILT)/workspace.json
+	cargo nextest list --workspace --locked $(ALL) --list-type binaries-only --message-format json >$(BUILT)/binaries.json
+	cargo build --workspace --locked $(ALL) --bench contest --bench node --message-format json-render-diagnostics >$(BUILT)/benches.json
 
 .PHONY: install
 install: build ## install program, unit, manual pages, completions and example configs; honours PREFIX and DESTDIR (sudo)

@@ -26,6 +26,7 @@ pub mod apart;
 pub mod crowd;
 pub mod delays;
 pub mod disk;
+pub mod etcd;
 pub mod faketime;
 pub mod footprint;
 pub mod frames;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use overlay_server::{Options, Relaying, ServeError, Setup, serve};
+use overlay_server::{Access, Options, Relaying, ServeError, Setup, serve};
 use overlay_wire::signed::SecretKey;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -43,6 +43,8 @@ impl Running {
             network_file: None,
             metrics: Some(metrics),
             certificate: None,
+            store: None,
+            access: Access::default(),
             limits,
             is_replacing: false,
             relay: Relaying::default(),

@@ -106,7 +106,7 @@ impl Desk {
                     }
                 }
                 Output::Close { connection } => drop(self.seats.remove(&connection)),
-                Output::Ordered { .. } => {}
+                Output::Ordered { .. } | Output::Present { .. } => {}
                 Output::Send { connection, message } => {
                     let Some(seat) = self.seats.get(&connection) else { continue };
                     self.told.push((seat.identity, message.clone()));

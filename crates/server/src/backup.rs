@@ -23,12 +23,16 @@ use zeroize::Zeroizing;
 
 use crate::clock::now;
 use crate::failure::{Kind, ServeError};
-use crate::redb_store::{RedbStore, Snapshots};
+use crate::kept::Snapshots;
+use crate::redb_store::RedbStore;
 use crate::state::{NETWORK, NETWORK_KEY, REGISTRY, RELAY_KEY, RENDEZVOUS_KEY, State, URL, folder_of, read, temporary};
+use crate::store_at::StoreAt;
 
 const SCHEMA: &str = "overlay.rendezvous.backup.v1";
 /// The files of a backup. The network object is written last when it is restored.
 const FILES: [&str; 5] = [URL, RENDEZVOUS_KEY, NETWORK_KEY, RELAY_KEY, NETWORK];
+/// What all processes of a rendezvous have in common.
+const SHARED: [&str; 4] = [URL, RENDEZVOUS_KEY, NETWORK_KEY, NETWORK];
 /// The longest line in bytes.
 const MAX_LINE: u64 = 256 * 1024;
 /// How many entries are restored with one operation.
@@ -68,7 +72,7 @@ pub struct Counts {
 pub(crate) fn write(
     folder: &Folder,
     network: &str,
-    snapshots: &Snapshots,
+    snapshots: &dyn Snapshots,
     mut put: impl FnMut(Zeroizing<Vec<u8>>) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut put = |line: &Line| -> io::Result<()> {
@@ -86,7 +90,7 @@ pub(crate) fn write(
             counts.files += 1;
         }
     }
-    snapshots.each(|key, value| {
+    snapshots.each(&mut |key, value| {
         counts.entries += 1;
         put(&Line::Entry { key: BASE64.encode(key), value: BASE64.encode(value) })
     })?;
@@ -101,11 +105,25 @@ pub(crate) fn end(line: &str) -> Option<Counts> {
     }
 }
 
+/// What is made of a backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restored {
+    /// The rendezvous, as it was.
+    Whole,
+    /// One more process of a rendezvous that goes on, on a cluster that all of them share. It has the keys, but a relay of its
+    /// own, and the registry is in the cluster.
+    Process,
+}
+
 /// Makes the state folder of a rendezvous from a backup. There must not be one yet.
 ///
 /// # Errors
 /// The backup is damaged or of a different network, or the folder exists. Then nothing of it is left.
-pub fn restore(state_dir: &Path, network: Option<&str>, backup: impl BufRead) -> Result<(Head, Counts), ServeError> {
+pub fn restore(
+    (state_dir, network): (&Path, Option<&str>),
+    wanted: Restored,
+    backup: impl BufRead,
+) -> Result<(Head, Counts), ServeError> {
     let mut lines = Lines { backup, number: 0 };
     let head = match lines.next()? {
         Some(Line::Head(head)) if head.schema == SCHEMA => head,
@@ -123,7 +141,15 @@ pub fn restore(state_dir: &Path, network: Option<&str>, backup: impl BufRead) ->
         return Err(failure.with_hint(format!("move it away: mv {} {aside}", path.display())));
     }
     let state = State::open(state_dir, &head.network)?;
-    let restored = fill(&state, &mut lines);
+    let restored = match wanted {
+        Restored::Whole => state
+            .store()
+            .and_then(|mut store| fill(&state, &mut lines, &FILES, |operation| commit(&mut store, operation))),
+        Restored::Process => fill(&state, &mut lines, &SHARED, |_| Ok(())).and_then(|counts| {
+            state.keep_store_at(&StoreAt::unnamed())?;
+            Ok(Counts { entries: 0, ..counts })
+        }),
+    };
     if restored.is_err() {
         // It was made above, and its lock is held.
         let _ = std::fs::remove_dir_all(&path);
@@ -131,8 +157,13 @@ pub fn restore(state_dir: &Path, network: Option<&str>, backup: impl BufRead) ->
     restored.map(|counts| (head, counts))
 }
 
-fn fill(state: &State, lines: &mut Lines<impl BufRead>) -> Result<Counts, ServeError> {
-    let mut store = state.store()?;
+/// Writes the files of a backup that are `wanted`, and hands its entries to `commit`.
+fn fill(
+    state: &State,
+    lines: &mut Lines<impl BufRead>,
+    wanted: &[&str],
+    mut commit: impl FnMut(Operation) -> Result<(), ServeError>,
+) -> Result<Counts, ServeError> {
     let (mut counts, mut files) = (Counts::default(), Vec::new());
     let mut operation = Operation::default();
     let told = loop {
@@ -147,7 +178,7 @@ fn fill(state: &State, lines: &mut Lines<impl BufRead>) -> Result<Counts, ServeE
                 operation.push(lines.decode(&key)?, Expected::Absent, Some(lines.decode(&value)?));
                 counts.entries += 1;
                 if operation.writes.len() == AT_ONCE {
-                    commit(&mut store, std::mem::take(&mut operation))?;
+                    commit(std::mem::take(&mut operation))?;
                 }
             }
             Some(Line::End(told)) => break told,
@@ -158,8 +189,9 @@ fn fill(state: &State, lines: &mut Lines<impl BufRead>) -> Result<Counts, ServeE
     if told != counts || lines.next()?.is_some() {
         return Err(damaged(lines.number, "lines are missing, or there are too many"));
     }
-    commit(&mut store, operation)?;
-    drop(store);
+    commit(operation)?;
+    files.retain(|(name, _)| wanted.contains(name));
+    counts.files = files.len() as u64;
     files.sort_by_key(|(name, _)| FILES.iter().position(|known| known == name));
     for (name, content) in files {
         let written = state.folder.write_new(OsStr::new(name), &temporary(name), &content, 0o600);

@@ -2,7 +2,7 @@
 //!
 //! What the registry wants kept goes to the thread that owns the store. Its outcomes come back in a queue of their own. It
 //! has no bound of its own, because the registry has at most [`MAX_WAITING`](crate::redb_store::MAX_WAITING) operations
-//! under way, and each has one outcome.
+//! under way, and each has one outcome. If other processes share the store, what they write comes in one more queue.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,18 +12,20 @@ use overlay_rendezvous::protocol::{Answer, Call, Code, FromServer, Push, Reply, 
 use overlay_rendezvous::registry::{
     Arrival, ConnectionId, NotCommitted, Order, OrderId, OrderRefused, Output, Registry, Ticket,
 };
-use overlay_rendezvous::store::{Conflict, Operation, Revision};
+use overlay_rendezvous::store::{Change, Conflict, Operation, Revision};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::now;
 use crate::end::End;
+use crate::kept::Following;
 use crate::outbox::Outbox;
 use crate::redb_store::Submitter;
 
 /// Reports that wait for the registry. A connection that reports more waits, and so does its agent.
 pub(crate) const MAX_REPORTS: usize = 1_024;
-/// Reconnects after the end of a rendezvous are spread over this time, in milliseconds.
-const SPREAD: u32 = 30_000;
+/// Reconnects after the end of a rendezvous are spread over this time, in milliseconds: if it is about to start again, or if
+/// different processes go on meanwhile.
+const SPREAD: (u32, u32) = (30_000, 8_000);
 
 /// What a connection reports.
 #[derive(Debug)]
@@ -64,7 +66,7 @@ type Outcome = (Ticket, Result<Revision, NotCommitted>);
 /// [`StoreFailed`]. All connections end with it.
 pub(crate) async fn run(
     mut registry: Registry,
-    store: Submitter,
+    (store, mut following): (Submitter, Option<Following>),
     mut reports: mpsc::Receiver<Report>,
 ) -> Result<(), StoreFailed> {
     let (outcomes, mut arriving) = mpsc::unbounded_channel();
@@ -105,6 +107,10 @@ pub(crate) async fn run(
                 }
                 registry.committed(ticket, result, now());
             }
+            changes = followed(&mut following) => match changes {
+                Some(changes) => changes.into_iter().for_each(|change| registry.follow(change, now())),
+                None => ended = Err(StoreFailed),
+            },
             () = passed(due), if !is_ending => registry.handle_timeout(now()),
         }
         while let Some(output) = registry.poll_output() {
@@ -120,6 +126,9 @@ pub(crate) async fn run(
                     // The operator may have hung up.
                     orders.remove(&order).map(|reply| reply.send(result));
                 }
+                Output::Present { identity, is_present } => {
+                    following.as_ref().inspect(|following| (following.show)(identity, is_present));
+                }
                 Output::Commit { ticket, operation } => {
                     under_way += 1;
                     submit(&store, ticket, operation, &outcomes);
@@ -130,8 +139,9 @@ pub(crate) async fn run(
             outboxes.get(&connection).inspect(|outbox| outbox.on_taken(is_refused_for_now));
         }
     }
+    let longest = if following.is_some() { SPREAD.1 } else { SPREAD.0 };
     for outbox in outboxes.values() {
-        outbox.push(encode(&FromServer::Push(Push::Reconnect { wait: spread() })));
+        outbox.push(encode(&FromServer::Push(Push::Reconnect { wait: spread(longest) })));
         outbox.finish(End::Shutdown);
     }
     ended
@@ -178,6 +188,14 @@ impl Drop for Pending {
     }
 }
 
+/// What others have written. `None`: the store has failed for good.
+async fn followed(following: &mut Option<Following>) -> Option<Vec<Change>> {
+    match following {
+        Some(following) => following.changes.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
 async fn passed(due: Option<Duration>) {
     match due {
         Some(due) => tokio::time::sleep(due).await,
@@ -185,9 +203,9 @@ async fn passed(due: Option<Duration>) {
     }
 }
 
-fn spread() -> u32 {
+fn spread(longest: u32) -> u32 {
     let mut bytes = [0; 4];
     // Without randomness all reconnect at once, which is only slower.
     let _ = overlay_os::random::fill(&mut bytes);
-    u32::from_ne_bytes(bytes) % SPREAD
+    u32::from_ne_bytes(bytes) % longest
 }

@@ -17,10 +17,13 @@ mod clock;
 mod connection;
 mod desk;
 mod end;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod failure;
 mod family;
 mod handover;
 mod http;
+mod kept;
 mod limits;
 mod listening;
 mod metrics;
@@ -32,6 +35,8 @@ pub mod redb_store;
 pub mod relay;
 mod serve;
 mod state;
+mod store_at;
+mod store_health;
 mod tls;
 
 pub use end::End;
@@ -40,6 +45,7 @@ pub use family::Family;
 pub use limits::Limits;
 pub use metrics::{FAMILIES, Stats};
 pub use serve::{Options, Relaying, Setup, serve};
+pub use store_at::{Access, Members, StoreAt};
 pub use tls::CertificateFiles;
 
 /// The path of the WebSocket for control messages.

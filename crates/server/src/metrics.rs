@@ -12,6 +12,7 @@ use prometheus_client::registry::Registry;
 use crate::end::End;
 use crate::family::{Family, counter, gauge, info};
 use crate::relay::{self, Counters};
+use crate::store_health::Health;
 
 /// The media type of [`text`].
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -33,6 +34,8 @@ pub struct Stats {
     pub sent: AtomicU64,
     /// What its relay counts. All are zero if it has none.
     pub relay: Arc<Counters>,
+    /// Whether its store answers.
+    pub(crate) store: Arc<Health>,
     ended: [AtomicU64; End::ALL.len()],
 }
 
@@ -72,10 +75,19 @@ const REFUSED: Family = counter(
 const ESTABLISHED: Family = counter(PREFIX, "established_connections", None, "Connections whose handshake succeeded.");
 const ENDED: Family = counter(PREFIX, "ended_connections", Some("reason"), "Connections that ended, by reason.");
 const CALLS: Family = counter(PREFIX, "calls", None, "Calls that agents made.");
+const STORE_UP: Family =
+    gauge(PREFIX, "store_up", "Whether the store of the registry answers: 0 while an etcd cluster does not.");
+const REPEATED: Family = counter(
+    PREFIX,
+    "repeated_store_requests",
+    None,
+    "Requests to an etcd cluster that were made again, because no answer came.",
+);
 const SENT: Family = counter(PREFIX, "sent_messages", None, "Messages that were sent to agents.");
 
 /// All families.
-pub const FAMILIES: [Family; 8] = [BUILD, OPEN, ACCEPTED, REFUSED, ESTABLISHED, ENDED, CALLS, SENT];
+pub const FAMILIES: [Family; 10] =
+    [BUILD, OPEN, ACCEPTED, REFUSED, ESTABLISHED, ENDED, CALLS, SENT, STORE_UP, REPEATED];
 
 /// Everything there is to scrape of a rendezvous and its relay.
 pub(crate) fn text(stats: &Arc<Stats>) -> String {
@@ -121,12 +133,14 @@ impl Collector for Scrape {
         let Self(stats) = self;
         BUILD.begin(&mut out)?.encode_info(&[("version", env!("CARGO_PKG_VERSION"))])?;
         OPEN.begin(&mut out)?.encode_gauge(&stats.open())?;
+        STORE_UP.begin(&mut out)?.encode_gauge(&u64::from(stats.store.is_good()))?;
         let counters = [
             (ACCEPTED, &stats.accepted),
             (REFUSED, &stats.refused),
             (ESTABLISHED, &stats.established),
             (CALLS, &stats.calls),
             (SENT, &stats.sent),
+            (REPEATED, &stats.store.repeated),
         ];
         for (family, counter) in counters {
             let mut family = family.begin(&mut out)?;

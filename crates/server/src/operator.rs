@@ -30,8 +30,8 @@ use crate::clock::now;
 use crate::desk::{Look, Report};
 use crate::failure::{Kind, ServeError};
 use crate::handover::{Sockets, Successor};
+use crate::kept::Snapshots;
 use crate::listening::accept;
-use crate::redb_store::Snapshots;
 pub(crate) use audit::Audit;
 use protocol::{Ask, Told};
 
@@ -125,7 +125,7 @@ pub(crate) struct Desk {
     /// The network's name.
     pub(crate) network: Arc<str>,
     /// Reads the store.
-    pub(crate) snapshots: Snapshots,
+    pub(crate) snapshots: Arc<dyn Snapshots>,
     /// Where the registry is asked.
     pub(crate) reports: mpsc::Sender<Report>,
     /// What a successor gets.
@@ -175,7 +175,7 @@ impl Desk {
         let Self { folder, network, snapshots, .. } = self.clone();
         let reading = tokio::task::spawn_blocking(move || {
             let put = |line| put.blocking_send(line).map_err(|_| io::ErrorKind::BrokenPipe.into());
-            backup::write(&folder, &network, &snapshots, put)
+            backup::write(&folder, &network, &*snapshots, put)
         });
         while let Some(line) = lines.recv().await {
             stream.write_all(&line).await?;

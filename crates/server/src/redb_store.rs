@@ -23,6 +23,8 @@ use std::sync::Arc;
 use overlay_rendezvous::store::{Conflict, Entry, Operation, Revision, Store};
 use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition};
 
+use crate::kept::{self, Take};
+
 pub use writer::{GATHER, MAX_WAITING, NotTaken, Reply, Submitter, Writer};
 
 /// The entries. A value is the revision in 8 bytes, big-endian, and the bytes of the entry.
@@ -80,12 +82,8 @@ pub struct Snapshots {
     database: Arc<Database>,
 }
 
-impl Snapshots {
-    /// Calls `take` with the key and the value of every entry, as they are at one moment.
-    ///
-    /// # Errors
-    /// Those of the store and of `take`.
-    pub fn each(&self, mut take: impl FnMut(&[u8], &[u8]) -> io::Result<()>) -> io::Result<()> {
+impl kept::Snapshots for Snapshots {
+    fn each(&self, take: &mut Take<'_>) -> io::Result<()> {
         let failed = |error: StoreError| io::Error::other(error);
         let reading = self.database.begin_read().map_err(|error| failed(error.into()))?;
         let entries = reading.open_table(ENTRIES).map_err(|error| failed(error.into()))?;

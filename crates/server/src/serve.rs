@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use overlay_rendezvous::channel::Pinned;
 use overlay_rendezvous::protocol::RelayAt;
-use overlay_rendezvous::registry::{self, ConnectionId, Registry};
+use overlay_rendezvous::registry::{self, ConnectionId};
 use overlay_rendezvous::relay::{self, Members};
 use overlay_wire::signed::{Network, Pool, PublicKey, SecretKey, Signed};
 use tokio::net::TcpListener;
@@ -24,15 +24,16 @@ use crate::desk::{self, MAX_REPORTS, Report};
 use crate::failure::{Kind, ServeError};
 use crate::handover::{Predecessor, RELEASE_PATIENCE, Sockets, Successor};
 use crate::http;
+use crate::kept::{self, Kept};
 use crate::limits::Limits;
 use crate::listening::{self, accept, shown_address};
 use crate::metrics::{Stats, text};
 use crate::network;
 use crate::operator::{self, Audit};
 use crate::process::prepare;
-use crate::redb_store::{RedbStore, Writer};
 use crate::relay::Open;
 use crate::state::{Identity, State, Wanted, check_network, random_pool, relay_key};
+use crate::store_at::{Access, StoreAt};
 use crate::tls::{self, CertificateFiles};
 
 /// The most connections of all agents together.
@@ -61,6 +62,10 @@ pub struct Options {
     pub metrics: Option<SocketAddr>,
     /// The operator's certificate. `None`: one of our own.
     pub certificate: Option<CertificateFiles>,
+    /// Where the registry is kept. `None`: where it was kept before, and in a file at first.
+    pub store: Option<StoreAt>,
+    /// What a cluster wants to see and to show.
+    pub access: Access,
     /// How much agents may use.
     pub limits: Limits,
     /// Whether to take the place of a rendezvous that runs. If none does, this is a start like any other.
@@ -192,7 +197,7 @@ struct Life {
     state: State,
     listener: TcpListener,
     shared: Arc<Shared>,
-    writer: Writer<RedbStore>,
+    ending: kept::Ending,
     desk: JoinHandle<Result<(), desk::StoreFailed>>,
     operator: operator::Door,
     /// Metrics and the relay.
@@ -250,23 +255,21 @@ impl Life {
             limits: registry::Limits::default(),
             seed,
         };
-        let store = state.store_within(RELEASE_PATIENCE).await?;
+        let said = format!("{} {address}", setup.url.url());
+        let Kept { registry, submitter, snapshots, following, ending } =
+            kept::open((options, &state), (config, said), &setup.stats.store).await?;
         let desk_of_operator = operator::Desk {
             folder: state.folder.clone(),
             audit: Audit::open(state.folder.path())
                 .map_err(|error| ServeError::of_trust("use the state folder", state.folder.path(), error))?,
             network: options.network.as_str().into(),
-            snapshots: store.snapshots(),
+            snapshots,
             reports: reports.clone(),
             sockets,
             successors,
         };
-        let registry = Registry::open(config, &store, now())
-            .map_err(|error| ServeError::new(Kind::Other, "the registry cannot be read").with_cause(error))?;
-        let (writer, submitter) = Writer::start(store)
-            .map_err(|error| ServeError::new(Kind::Other, "cannot start the thread of the store").with_cause(error))?;
         let operator = operator::Door::open(&state.folder, desk_of_operator)?;
-        let desk = tokio::spawn(desk::run(registry, submitter, inbox));
+        let desk = tokio::spawn(desk::run(registry, (submitter, following), inbox));
         let shared = Arc::new(Shared {
             tls,
             network: setup.network.network,
@@ -276,13 +279,13 @@ impl Life {
             reports,
         });
         tracing::info!(%address, network = options.network, "the rendezvous is ready");
-        Ok(Self { setup, state, listener, shared, writer, desk, operator, beside, successors: announced })
+        Ok(Self { setup, state, listener, shared, ending, desk, operator, beside, successors: announced })
     }
 
     /// Serves until `end` completes, or until a successor is to serve: it is returned once lock and store are free, and all
     /// agents have been told.
     async fn run(self, end: impl Future<Output = ()>) -> Result<Option<Successor>, ServeError> {
-        let Self { state, listener, shared, writer, mut desk, operator, mut beside, mut successors, .. } = self;
+        let Self { state, listener, shared, ending, mut desk, operator, mut beside, mut successors, .. } = self;
         let mut connections = JoinSet::new();
         let successor = tokio::select! {
             () = accept_all(&listener, &shared, &mut connections) => None,
@@ -291,7 +294,7 @@ impl Life {
             ended = &mut desk => {
                 let cause = match ended {
                     // The last submitter went with the task, so the thread ends.
-                    Ok(_) => writer.join().err().map_or_else(|| "it ended".to_owned(), |error| error.to_string()),
+                    Ok(_) => ending.join().err().unwrap_or_else(|| "it ended".to_owned()),
                     Err(error) => error.to_string(),
                 };
                 return Err(ServeError::new(Kind::Other, "the registry has failed").with_cause(cause));
@@ -312,7 +315,7 @@ impl Life {
         // Nobody listens on it any more. A start replaces what a killed rendezvous has left.
         let _ = state.folder.remove(operator::SOCKET);
         // Everything that waits is committed first.
-        if let Ok(Err(error)) = tokio::task::spawn_blocking(|| writer.join().map(drop)).await {
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(|| ending.join()).await {
             return Err(ServeError::new(Kind::Other, "the store has failed at the end").with_cause(error));
         }
         drop(state);

@@ -7,7 +7,8 @@
 //!   relay.key                       0600; made when it relays for the first time
 //!   network                         the signed network object
 //!   url                             where agents find it, if the operator has said
-//!   registry.redb                   who is registered, and what waits for whom
+//!   registry.redb                   who is registered, and what waits for whom, unless a cluster keeps that
+//!   store                           the cluster that keeps it
 //!   certificate.pem, .key           unless the operator has one
 //!   operator.sock                   0600; where the operator's verbs reach the rendezvous that runs
 //!   audit.log                       what the operator ordered
@@ -37,6 +38,7 @@ use zeroize::Zeroizing;
 
 use crate::failure::{Kind, ServeError};
 use crate::redb_store::RedbStore;
+use crate::store_at::StoreAt;
 
 pub(crate) use identity::{Identity, Wanted};
 pub(crate) use pool::random_pool;
@@ -48,6 +50,7 @@ pub(crate) const RENDEZVOUS_KEY: &str = "rendezvous.key";
 pub(crate) const RELAY_KEY: &str = "relay.key";
 pub(crate) const URL: &str = "url";
 pub(crate) const REGISTRY: &str = "registry.redb";
+const STORE: &str = "store";
 /// The folder of all rendezvous below the state folder.
 const RENDEZVOUS: &str = "rendezvous";
 /// The largest file that is read: a certificate chain.
@@ -99,9 +102,65 @@ impl State {
         })
     }
 
+    /// Where the registry is to be kept: where the operator says, and else in a file. A registry that is kept elsewhere already is
+    /// never left behind in silence.
+    pub(crate) fn store_at(&self, wanted: Option<&StoreAt>) -> Result<StoreAt, ServeError> {
+        let known = match read(&self.folder, STORE)? {
+            Some(bytes) => String::from_utf8_lossy(&bytes).trim_end().to_owned(),
+            None => StoreAt::File.to_string(),
+        };
+        let Some(wanted) = wanted else {
+            if known == StoreAt::File.to_string() {
+                return Ok(StoreAt::File);
+            }
+            let failure = ServeError::new(Kind::Config, "this rendezvous keeps its registry in a cluster");
+            return Err(failure.with_cause(format!("{} names {known}", self.shown(STORE))).with_hint(format!(
+                "name it again: --store {known}; `--store file` begins without the agents that are registered there"
+            )));
+        };
+        Ok(wanted.clone())
+    }
+
+    /// Writes where the registry is kept.
+    pub(crate) fn keep_store_at(&self, store: &StoreAt) -> Result<(), ServeError> {
+        let path = self.folder.path_of(STORE);
+        match store {
+            StoreAt::File => match self.folder.remove(STORE) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    Err(ServeError::of_file("remove", &path, &error))
+                }
+                _ => Ok(()),
+            },
+            StoreAt::Etcd(_) => self
+                .folder
+                .replace(OsStr::new(STORE), &temporary(STORE), format!("{store}\n").as_bytes(), 0o600)
+                .map_err(|error| ServeError::of_file("write", &path, &error)),
+        }
+    }
+
     /// Like [`State::store`], but waits until a different rendezvous has closed it.
     pub(crate) async fn store_within(&self, patience: Duration) -> Result<RedbStore, ServeError> {
         retry(patience, || self.store()).await
+    }
+
+    /// Whether a file here holds a registry.
+    #[cfg(feature = "etcd")]
+    pub(crate) fn has_registry(&self) -> Result<bool, ServeError> {
+        self.has(REGISTRY)
+    }
+
+    /// A cluster holds the registry now: nothing is to be read from the file by mistake.
+    #[cfg(feature = "etcd")]
+    pub(crate) fn set_registry_aside(&self) -> Result<(), ServeError> {
+        let aside = format!("{REGISTRY}.before-etcd");
+        match self.folder.rename(REGISTRY, &aside) {
+            Ok(()) => {
+                tracing::info!("{} is kept as {} and no longer used", self.shown(REGISTRY), self.shown(&aside));
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(ServeError::of_file("rename", &self.folder.path_of(REGISTRY), &error)),
+        }
     }
 
     /// Whether nothing was ever made here.

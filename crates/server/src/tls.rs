@@ -21,7 +21,7 @@ const CERTIFICATE: &str = "certificate.pem";
 const KEY: &str = "certificate.key";
 
 /// The operator's certificate: a PEM file with the chain, and one with its key.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateFiles {
     /// The chain, the own certificate first.
     pub chain: PathBuf,

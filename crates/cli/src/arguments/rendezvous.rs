@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use ipnet::Ipv4Net;
+use overlay_server::StoreAt;
 use overlay_server::network::parse_url;
 use overlay_wire::signed::{Pool, check_tag};
 
@@ -19,7 +20,7 @@ pub(crate) enum Rendezvous {
     ///
     /// The first start makes the keys of the rendezvous and of the network. When agents can connect, one line is printed:
     /// the URL that they need. It ends in both public keys, so nobody else can pose as this rendezvous.
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Print the key of this host's rendezvous, which is made at first, for `overlay network`
     Key(Key),
     /// Make, list and revoke the tokens by which agents join a closed network
@@ -150,6 +151,10 @@ pub(crate) struct Restore {
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
 
+    /// Restore the keys alone: this host is to run one more process of a rendezvous that goes on, with `serve --store`
+    #[arg(long)]
+    pub(crate) shared: bool,
+
     #[command(flatten)]
     pub(crate) on: Network,
 }
@@ -201,6 +206,33 @@ pub(crate) struct Serve {
     /// A network object that was signed elsewhere: see `overlay network`
     #[arg(long, value_name = "FILE", conflicts_with_all = ["pool", "closed", "open"])]
     pub(crate) network_file: Option<PathBuf>,
+
+    /// Where to keep the registry: `file`, or an etcd cluster that several processes share; by default, `file`
+    ///
+    /// Processes that share a cluster are one rendezvous, with one key: `overlay rendezvous backup` on the first host and
+    /// `restore --shared` on the next one give it the key. etcds:// is etcd over TLS.
+    #[arg(long, value_name = "etcd://HOST:PORT[,...]")]
+    pub(crate) store: Option<StoreAt>,
+
+    /// The certificates that sign those of the cluster, as PEM; by default, those that the system trusts
+    #[arg(long, value_name = "FILE", requires = "store")]
+    pub(crate) store_ca: Option<PathBuf>,
+
+    /// Our certificate for the cluster, as PEM
+    #[arg(long, value_name = "FILE", requires_all = ["store", "store_key"])]
+    pub(crate) store_cert: Option<PathBuf>,
+
+    /// The private key of `--store-cert`, as PEM
+    #[arg(long, value_name = "FILE", requires = "store_cert")]
+    pub(crate) store_key: Option<PathBuf>,
+
+    /// Our user in the cluster
+    #[arg(long, value_name = "NAME", requires_all = ["store", "store_password_file"])]
+    pub(crate) store_user: Option<String>,
+
+    /// The file with the password of `--store-user`
+    #[arg(long, value_name = "FILE", requires = "store_user")]
+    pub(crate) store_password_file: Option<PathBuf>,
 
     /// Serve /metrics and /health over plain HTTP
     #[arg(long, value_name = "ADDR:PORT")]

@@ -15,7 +15,7 @@ use overlay_daemon::Failure;
 use overlay_daemon::failure::ExitKind;
 use overlay_server::operator::client::Client;
 use overlay_server::operator::protocol::{Ask, Told};
-use overlay_server::{CertificateFiles, Kind, Limits, Options, Relaying, ServeError, Setup, relay};
+use overlay_server::{Access, CertificateFiles, Kind, Limits, Options, Relaying, ServeError, Setup, relay};
 use serde::Serialize;
 
 use crate::arguments::rendezvous::{Key, Network, Rendezvous, Serve};
@@ -50,7 +50,7 @@ struct ReadyRelay {
 
 pub(crate) fn run(session: &Session, verb: Rendezvous) -> Result<(), Failure> {
     match verb {
-        Rendezvous::Serve(arguments) => serve(session, arguments),
+        Rendezvous::Serve(arguments) => serve(session, *arguments),
         Rendezvous::Key(arguments) => key(session, &arguments),
         Rendezvous::Token(verb) => token::run(session, verb),
         Rendezvous::Agents(verb) => agents::run(session, &verb),
@@ -72,10 +72,11 @@ fn serve(session: &Session, arguments: Serve) -> Result<(), Failure> {
 
 fn options(arguments: Serve, state_dir: &Path) -> Result<Options, Failure> {
     let absolute = |path: PathBuf| path_from_root(&path);
-    let certificate = match (arguments.cert, arguments.key) {
-        (Some(chain), Some(key)) => Some(CertificateFiles { chain: absolute(chain)?, key: absolute(key)? }),
-        _ => None,
+    let files = |chain: Option<PathBuf>, key: Option<PathBuf>| match (chain, key) {
+        (Some(chain), Some(key)) => Ok(Some(CertificateFiles { chain: absolute(chain)?, key: absolute(key)? })),
+        _ => Ok::<_, Failure>(None),
     };
+    let certificate = files(arguments.cert, arguments.key)?;
     Ok(Options {
         network: arguments.network,
         listen: arguments.listen,
@@ -86,6 +87,15 @@ fn options(arguments: Serve, state_dir: &Path) -> Result<Options, Failure> {
         network_file: arguments.network_file.map(absolute).transpose()?,
         metrics: arguments.metrics,
         certificate,
+        store: arguments.store,
+        access: Access {
+            authorities: arguments.store_ca.map(absolute).transpose()?,
+            certificate: files(arguments.store_cert, arguments.store_key)?,
+            user: match (arguments.store_user, arguments.store_password_file) {
+                (Some(user), Some(file)) => Some((user, absolute(file)?)),
+                _ => None,
+            },
+        },
         limits: Limits { connections_per_address: arguments.connections_per_address.into(), ..Limits::default() },
         is_replacing: arguments.replace,
         relay: match arguments.no_relay {

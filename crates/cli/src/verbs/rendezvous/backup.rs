@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use overlay_daemon::Failure;
-use overlay_server::backup::Counts;
+use overlay_server::backup::{Counts, Restored};
 use serde::Serialize;
 
 use super::{client, failure};
@@ -57,10 +57,21 @@ pub(crate) fn restore(session: &Session, arguments: &Restore) -> Result<(), Fail
     let path = &arguments.file;
     let file = File::open(path).map_err(|error| file_failure("read", path, &error))?;
     let state_dir = path_from_root(&session.state_dir)?;
-    let restored = overlay_server::backup::restore(&state_dir, arguments.on.network.as_deref(), BufReader::new(file));
+    let wanted = if arguments.shared { Restored::Process } else { Restored::Whole };
+    let restored =
+        overlay_server::backup::restore((&state_dir, arguments.on.network.as_deref()), wanted, BufReader::new(file));
     let (head, counts) = restored.map_err(failure)?;
     let (network, time) = (Some(head.network.as_str()), Some(head.time.as_str()));
     let answer = Answer { schema: Answer::SCHEMA, status: "ok", file: path, counts, network, time };
+    if arguments.shared {
+        session
+            .output
+            .result(&answer, || format!("this host can serve `{}`, too: {} files", head.network, counts.files));
+        session.output.say(
+            "next: overlay rendezvous serve --store etcd://HOST:PORT ..., with the cluster of the other processes",
+        );
+        return Ok(());
+    }
     session.output.result(&answer, || {
         format!(
             "restored `{}` as of {}: {} files and {} entries",
