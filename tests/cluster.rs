@@ -7,11 +7,17 @@
 
 mod lab;
 
+#[path = "cluster/compose.rs"]
+mod compose;
+#[path = "unit/machine.rs"]
+mod machine;
 #[path = "cluster/moving.rs"]
 mod moving;
 #[path = "cluster/outages.rs"]
 mod outages;
 #[path = "cluster/shared.rs"]
 mod shared;
+#[path = "cluster/under_systemd.rs"]
+mod under_systemd;
 #[path = "cluster/world.rs"]
 mod world;

@@ -33,16 +33,17 @@ mod world;
 use figures::Table;
 use flood::Kind;
 use phases::Crowd;
+#[cfg(feature = "etcd")]
+use world::World;
 
 /// What is promised of a rendezvous with so many agents, up to the moment when it goes away.
-fn serves(agents: usize, table: &mut Table) -> Option<Crowd> {
-    let mut crowd = Crowd::gather(agents)?;
+fn serves(mut crowd: Crowd, table: &mut Table) -> Crowd {
     crowd.registers(table);
     crowd.watches(table);
     crowd.fits_into_memory(table);
     crowd.looks_up(table);
     crowd.hears_changes(table);
-    Some(crowd)
+    crowd
 }
 
 /// Each kind of flood in its turn, beside a thousand agents that look each other up as before.
@@ -58,7 +59,8 @@ fn stands_floods(table: &mut Table) -> Option<()> {
 #[test]
 fn rate_a_thousand_agents_at_one_rendezvous() {
     let mut table = Table::default();
-    let Some(mut crowd) = serves(1_000, &mut table) else { return };
+    let Some(crowd) = Crowd::gather(1_000) else { return };
+    let mut crowd = serves(crowd, &mut table);
     crowd.comes_back_after_a_kill(&mut table);
     crowd.comes_back_after_a_replacement(&mut table);
 }
@@ -78,11 +80,36 @@ fn a_successor_that_fails_leaves_the_rendezvous_as_it_was() {
 #[test]
 fn crowd_of_ten_thousand_agents_at_one_rendezvous() {
     let mut table = Table::default();
-    let Some(mut crowd) = serves(10_000, &mut table) else { return };
+    let Some(crowd) = Crowd::gather(10_000) else { return };
+    let mut crowd = serves(crowd, &mut table);
     crowd.comes_back_after_a_stop(&mut table);
     crowd.comes_back_after_a_kill(&mut table);
     crowd.comes_back_after_a_replacement(&mut table);
     table.write("agents");
+}
+
+/// Two processes over three members of etcd, all of them on this machine.
+#[cfg(feature = "etcd")]
+fn shares(agents: usize, table: &mut Table) -> Option<()> {
+    let world = World::shared(&format!("a shared crowd of {agents}"))?;
+    let mut crowd = serves(Crowd::at(world, agents), table);
+    crowd.comes_to_the_other_process(table);
+    Some(())
+}
+
+#[cfg(feature = "etcd")]
+#[test]
+fn rate_a_thousand_agents_over_two_processes() {
+    shares(1_000, &mut Table::default());
+}
+
+#[cfg(feature = "etcd")]
+#[test]
+fn crowd_of_ten_thousand_agents_over_two_processes() {
+    let mut table = Table::default();
+    if shares(10_000, &mut table).is_some() {
+        table.write("shared");
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod machine;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use lab::services::{self, SshServer, random_file, sha256};
@@ -23,13 +24,21 @@ const MOST_EXPOSURE: u32 = 20;
 const RIGHTS: u64 = 1 << 10 | 1 << 12;
 
 #[test]
-fn the_unit_is_hardly_exposed() {
+fn the_units_are_hardly_exposed() {
     if !lab::installed("exposure", &["systemd-analyze"]) {
         return;
     }
+    for name in ["overlay@.service", "overlay-rendezvous@.service"] {
+        is_hardly_exposed(name);
+    }
+}
+
+#[track_caller]
+fn is_hardly_exposed(name: &str) {
     let folder = tempfile::tempdir().expect("a folder");
-    let unit = folder.path().join("overlay@.service");
-    fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/configs/overlay@.service"), &unit).expect("the unit");
+    let unit = folder.path().join(name);
+    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs").join(name);
+    fs::copy(installed, &unit).expect("the unit");
     let said = std::process::Command::new("systemd-analyze")
         .args(["security", "--offline=true", "--no-pager", &format!("--threshold={MOST_EXPOSURE}")])
         .arg(&unit)
@@ -39,7 +48,7 @@ fn the_unit_is_hardly_exposed() {
     assert!(said.status.success() && text.contains("Overall exposure level"), "{text}{said:?}");
     let verified = std::process::Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&unit).output();
     let verified = String::from_utf8_lossy(&verified.expect("it is installed").stderr).into_owned();
-    let complaints: Vec<_> = verified.lines().filter(|line| line.contains("overlay@.service:")).collect();
+    let complaints: Vec<_> = verified.lines().filter(|line| line.contains(&format!("{name}:"))).collect();
     assert!(complaints.is_empty(), "{complaints:?}");
 }
 

@@ -36,3 +36,27 @@ fn agents_of_different_processes_trust_find_and_reach_each_other() {
     let listed = world.operator_asks(1, "agents list").to_string();
     assert!(listed.contains("banned"), "{listed}");
 }
+
+/// Each process would take strangers for as long as it does not know.
+#[test]
+fn a_network_that_one_process_closes_or_opens_is_so_at_the_other() {
+    let Some(mut world) = World::new("closing") else { return };
+    world.kill(0);
+    world.start_with(0, "--closed");
+    world.follows(1);
+    let stranger = world.newcomer("stranger", &[1]);
+    let said = within(SHORTLY, "a refusal", || {
+        let said = stranger.ask("agents").to_string();
+        said.contains("closed").then_some(said)
+    });
+    eprintln!("{said}");
+    world.kill(1);
+    world.start_with(1, "--open");
+    world.follows(0);
+    world.agent("newcomer", &[0]);
+    // What was refused is taken now, and both say the same after a start without a word.
+    stranger.is_registered("stranger");
+    world.kill(0);
+    world.start(0);
+    world.agent("late", &[0]);
+}

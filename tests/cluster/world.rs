@@ -51,7 +51,13 @@ impl World {
     /// Starts a process again.
     #[track_caller]
     pub(crate) fn start(&mut self, place: usize) {
-        let (server, url) = serve(&self.agents.router, place, &format!("--store {}", Etcd::store()));
+        self.start_with(place, "");
+    }
+
+    /// Starts a process again, with more options.
+    #[track_caller]
+    pub(crate) fn start_with(&mut self, place: usize, more: &str) {
+        let (server, url) = serve(&self.agents.router, place, &format!("--store {} {more}", Etcd::store()));
         assert_eq!(url, self.agents.url, "both have one key");
         self.servers[place] = Some(server);
     }
@@ -61,16 +67,34 @@ impl World {
         drop(self.servers[place].take().expect("it runs"));
     }
 
+    /// Waits until a process goes on with the network object of the other one.
+    #[track_caller]
+    pub(crate) fn follows(&self, place: usize) {
+        let server = self.servers[place].as_ref().expect("it runs");
+        within(SHORTLY, "the newer network object", || {
+            let log = server.stderr();
+            let (_, since) = log.split_once("has a newer network object")?;
+            since.contains("the rendezvous is ready").then_some(())
+        });
+    }
+
     /// Makes and starts an agent that knows these processes under the name of the rendezvous.
     #[track_caller]
     pub(crate) fn agent(&mut self, name: &str, places: &[usize]) -> Agent {
+        let agent = self.newcomer(name, places);
+        agent.is_registered(name);
+        agent
+    }
+
+    /// The same, whatever comes of it.
+    #[track_caller]
+    pub(crate) fn newcomer(&mut self, name: &str, places: &[usize]) -> Agent {
         let host = self.agents.host(name);
         let lines = places.iter().map(|place| format!("{} rendezvous.example\n", PLACES[*place]));
         host.write_etc_hosts(&format!("127.0.0.1 localhost\n{}", lines.collect::<String>()));
         Agent::init(&host, name, &self.agents.url).succeeded("overlay init");
         let mut agent = Agent::of(&host);
         agent.start();
-        agent.is_registered(name);
         agent
     }
 

@@ -80,6 +80,9 @@ struct Life {
     name: String,
     client: Client,
     target: Target,
+    /// Where the rendezvous is: each attempt is made at the next one.
+    places: Vec<Pinned>,
+    attempts: usize,
     record: Option<Signed<Record>>,
     /// When the record was ordered that is not registered yet.
     began: Option<Instant>,
@@ -91,17 +94,19 @@ struct Life {
 }
 
 impl Member {
-    /// An agent that connects at once. It reaches the rendezvous at `host`, and comes from the same address.
-    pub(crate) fn join(who: usize, rendezvous: &Pinned, host: String, facts: &mpsc::UnboundedSender<Fact>) -> Self {
+    /// An agent that connects at once, at the first of these places.
+    pub(crate) fn join(who: usize, places: Vec<Pinned>, facts: &mpsc::UnboundedSender<Fact>) -> Self {
         let secret = Arc::new(SecretKey::from_bytes(&random()));
         let (identity, pushes) = (secret.public(), Arc::<AtomicU64>::default());
         let (orders, to_do) = mpsc::unbounded_channel();
-        let rendezvous = Pinned { host, ..rendezvous.clone() };
+        let rendezvous = places[0].clone();
         let life = Life {
             who,
             name: name_of(who),
             client: Client::new(rendezvous.network, identity, random()),
             target: Target { rendezvous, identity: secret, epoch: 0, ca_file: None },
+            places,
+            attempts: 0,
             record: None,
             began: None,
             finds: BTreeMap::new(),
@@ -122,6 +127,9 @@ pub(crate) fn name_of(who: usize) -> String {
 
 impl Life {
     async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
+        // As if each place were an address of its own.
+        let addresses: Vec<_> = (1..).zip(&self.places).map(|(n, place)| ([192, 0, 2, n], place.port).into()).collect();
+        self.client.on_resolved(&addresses);
         self.client.handle_timeout(now());
         loop {
             self.carry_out().await;
@@ -200,6 +208,8 @@ impl Life {
             match output {
                 Output::Connect => {
                     self.tell(What::Tries);
+                    self.target.rendezvous = self.places[self.attempts % self.places.len()].clone();
+                    self.attempts += 1;
                     let target = self.target.clone();
                     self.connecting = Some(Box::pin(async move { connect(&target).await }));
                 }

@@ -45,16 +45,21 @@ impl Crowd {
     /// Starts a rendezvous, and lets so many agents connect. `None` if this machine cannot.
     #[track_caller]
     pub(crate) fn gather(count: usize) -> Option<Self> {
-        let world = World::new(&format!("a crowd of {count}"))?;
+        Some(Self::at(World::new(&format!("a crowd of {count}"))?, count))
+    }
+
+    /// Lets so many agents connect.
+    #[track_caller]
+    pub(crate) fn at(world: World, count: usize) -> Self {
         let runtime = runtime_on(&world.host);
         let (tell, facts) = mpsc::unbounded_channel();
-        let url = world.url.clone();
+        let places: Vec<_> = (0..count).map(|who| world.places_of(who)).collect();
         let members = runtime.spawn(async move {
             let began = Instant::now();
             let mut members = Vec::with_capacity(count);
-            for who in 0..count {
+            for (who, places) in places.into_iter().enumerate() {
                 until(began + planned(who, ARRIVALS)).await;
-                members.push(Member::join(who, &url, World::address_of(who), &tell));
+                members.push(Member::join(who, places, &tell));
             }
             members
         });
@@ -67,7 +72,7 @@ impl Crowd {
             }
             missing.is_empty()
         });
-        Some(crowd)
+        crowd
     }
 
     /// Each registers for the first time. An answer says that the record is on disk.

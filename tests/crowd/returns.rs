@@ -20,6 +20,8 @@ use crate::world::World;
 /// The promises.
 const BACK: Duration = Duration::from_secs(60);
 const PEAK: f64 = 5.0;
+#[cfg(feature = "etcd")]
+const ELSEWHERE: Duration = Duration::from_secs(15);
 
 /// While a rendezvous is replaced, so many agents register a new record in a second, and so many newcomers connect.
 const WRITES: f64 = 50.0;
@@ -76,6 +78,30 @@ impl Crowd {
         table.row(&what, &shown, "60 s, five times the mean");
         assert!(back <= BACK, "{shown}");
         assert!(peak <= PEAK * mean, "{shown}");
+    }
+
+    /// One of two processes is killed. Its agents come to the other one, which the others do not leave.
+    #[cfg(feature = "etcd")]
+    #[track_caller]
+    pub(crate) fn comes_to_the_other_process(&mut self, table: &mut Table) {
+        let (began, half) = (Instant::now(), self.members.len() / 2);
+        self.world.kill_second();
+        let (mut gone, mut back, mut last) = (BTreeSet::new(), BTreeSet::new(), began);
+        self.hear(BACK, "the agents of the killed process", |fact| {
+            match fact.what {
+                What::Offline => drop(gone.insert(fact.who)),
+                What::Synced if gone.contains(&fact.who) => {
+                    back.insert(fact.who);
+                    last = fact.at;
+                }
+                _ => {}
+            }
+            back.len() == half
+        });
+        assert!(gone.iter().all(|who| who % 2 == 1), "agents of the other process have left it");
+        let shown = format!("{half} agents after {:.1} s", (last - began).as_secs_f64());
+        table.row("one of two processes is killed: its agents at the other one", &shown, "15 s");
+        assert!(last - began <= ELSEWHERE, "{shown}");
     }
 
     /// Waits until each agent was offline and is registered and told everything again. Collects when they tried to connect.

@@ -30,13 +30,15 @@ mknod -m 0666 /run/tun c 10 200
 mount --bind /run/tun /dev/net/tun
 
 mount -o remount,bind,ro /
-cp /usr/lib/systemd/system/overlay@.{service,socket} /run/units/
+cp /usr/lib/systemd/system/overlay{@.service,@.socket,-rendezvous@.service} /run/units/
 for target in sysinit basic sockets shutdown umount network-online nss-lookup lab; do
     printf '[Unit]\nDefaultDependencies=no\n' > "/run/units/$target.target"
 done
 # There is no journal here, so the log goes to a file.
-mkdir /run/units/overlay@.service.d
-printf '[Service]\nStandardError=append:/run/lab/unit.log\n' > /run/units/overlay@.service.d/log.conf
+for unit in overlay@ overlay-rendezvous@; do
+    mkdir "/run/units/$unit.service.d"
+    printf '[Service]\nStandardError=append:/run/lab/unit.log\n' > "/run/units/$unit.service.d/log.conf"
+done
 
 # Inside a container, systemd expects this to be done already. Credentials reach a service through it.
 mount --make-rshared /

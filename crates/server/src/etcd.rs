@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! overlay/NETWORK/identity          whose registry this is
+//! overlay/NETWORK/network           the newest network object
 //! overlay/NETWORK/process/ID        a process that runs, until its lease ends
 //! overlay/NETWORK/writer/ID         the last transaction of a process
 //! overlay/NETWORK/registry/KEY      the registry's entries
@@ -17,6 +18,7 @@ mod commit;
 mod follow;
 mod identity;
 mod listing;
+mod network;
 mod presence;
 #[cfg(test)]
 mod tests;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use overlay_rendezvous::registry::{Config, Registry};
 use overlay_rendezvous::store::Change;
-use overlay_wire::signed::PublicKey;
-use tokio::sync::mpsc;
+use overlay_wire::signed::{Network, PublicKey, Signed};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::clock::now;
@@ -30,6 +30,13 @@ pub(crate) trait Snapshots: Send + Sync {
 /// Takes the key and the value of an entry.
 pub(crate) type Take<'a> = dyn FnMut(&[u8], &[u8]) -> io::Result<()> + 'a;
 
+/// A store that answers. Nothing of the registry has been read.
+pub(crate) struct Reached {
+    at: StoreAt,
+    #[cfg(feature = "etcd")]
+    cluster: Option<in_cluster::Reached>,
+}
+
 /// A store that is open, with the registry that it holds.
 pub(crate) struct Kept {
     pub(crate) registry: Registry,
@@ -37,6 +44,8 @@ pub(crate) struct Kept {
     pub(crate) snapshots: Arc<dyn Snapshots>,
     /// `None`: this process alone uses it.
     pub(crate) following: Option<Following>,
+    /// Completes once a different process has a newer network object. `None`: no other process uses the store.
+    pub(crate) outdated: Option<oneshot::Receiver<()>>,
     pub(crate) ending: Ending,
 }
 
@@ -67,30 +76,60 @@ impl Ending {
     }
 }
 
-/// Opens the store that the options name. `said` is what other processes may know of this one.
-pub(crate) async fn open(
-    (options, state): (&Options, &State),
-    (config, said): (Config, String),
-    health: &Arc<Health>,
-) -> Result<Kept, ServeError> {
-    let store = state.store_at(options.store.as_ref())?;
-    let kept = match &store {
-        StoreAt::File => in_file(state, config).await,
+/// Reaches the store that the options name.
+pub(crate) async fn reach(options: &Options, state: &State, health: &Arc<Health>) -> Result<Reached, ServeError> {
+    let at = state.store_at(options.store.as_ref())?;
+    #[cfg(feature = "etcd")]
+    {
+        let cluster = match &at {
+            StoreAt::File => None,
+            StoreAt::Etcd(members) => {
+                let place = (members, &options.access, options.network.as_str());
+                Some(in_cluster::Reached::connect(place, Arc::clone(health)).await?)
+            }
+        };
+        Ok(Reached { at, cluster })
+    }
+    #[cfg(not(feature = "etcd"))]
+    {
+        let _ = health;
+        match &at {
+            StoreAt::File => Ok(Reached { at }),
+            StoreAt::Etcd(_) => {
+                let failure = ServeError::new(Kind::Config, "this build has no etcd client");
+                Err(failure.with_hint(
+                    "install protobuf-compiler and libprotobuf-dev, then: cargo build --release --features etcd",
+                ))
+            }
+        }
+    }
+}
+
+impl Reached {
+    /// The network object that a process has left there for the others.
+    pub(crate) async fn network(&self) -> Result<Option<Signed<Network>>, ServeError> {
         #[cfg(feature = "etcd")]
-        StoreAt::Etcd(members) => {
-            in_cluster::open((state, members, &options.access), (config, said), Arc::clone(health)).await
+        if let Some(cluster) = &self.cluster {
+            return cluster.network().await;
         }
+        Ok(None)
+    }
+
+    /// Opens the store. `said` is what other processes may know of this one.
+    pub(crate) async fn open(self, state: &State, config: Config, said: String) -> Result<Kept, ServeError> {
+        #[cfg(feature = "etcd")]
+        let kept = match self.cluster {
+            None => in_file(state, config).await,
+            Some(cluster) => cluster.open(state, config, said).await,
+        }?;
         #[cfg(not(feature = "etcd"))]
-        StoreAt::Etcd(_) => {
-            drop((said, health));
-            let failure = ServeError::new(Kind::Config, "this build has no etcd client");
-            Err(failure.with_hint(
-                "install protobuf-compiler and libprotobuf-dev, then: cargo build --release --features etcd",
-            ))
-        }
-    }?;
-    state.keep_store_at(&store)?;
-    Ok(kept)
+        let kept = {
+            drop(said);
+            in_file(state, config).await?
+        };
+        state.keep_store_at(&self.at)?;
+        Ok(kept)
+    }
 }
 
 /// Opens the store of the state folder.
@@ -102,7 +141,7 @@ async fn in_file(state: &State, config: Config) -> Result<Kept, ServeError> {
     let (writer, submitter) = Writer::start(store).map_err(no_thread)?;
     let join = move || writer.join().map(drop).map_err(|error| error.to_string());
     let ending = Ending { join: Box::new(join), abandon: Box::new(|| {}), beside: JoinSet::new() };
-    Ok(Kept { registry, submitter, snapshots, following: None, ending })
+    Ok(Kept { registry, submitter, snapshots, following: None, outdated: None, ending })
 }
 
 fn no_thread(error: io::Error) -> ServeError {

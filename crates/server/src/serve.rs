@@ -14,7 +14,7 @@ use overlay_rendezvous::registry::{self, ConnectionId};
 use overlay_rendezvous::relay::{self, Members};
 use overlay_wire::signed::{Network, Pool, PublicKey, SecretKey, Signed};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::addresses::Addresses;
@@ -140,20 +140,27 @@ pub async fn serve(
     // Where the key is elsewhere, the object says where we are.
     let url = life.state.can_sign()?.then(|| life.setup.url.url());
     let options = Options { url, pool: None, is_closed: None, ..options };
-    while let Some(successor) = life.run(end.as_mut()).await? {
-        let serves = tokio::select! {
-            serves = successor.serves() => serves,
-            () = end.as_mut() => return Ok(()),
-        };
-        if serves {
-            tracing::info!("a new process serves in our place");
-            return Ok(());
+    loop {
+        match life.run(end.as_mut()).await? {
+            Ended::Told => return Ok(()),
+            Ended::Outdated => {
+                tracing::info!("a different process has a newer network object; this one goes on with it")
+            }
+            Ended::Replaced(successor) => {
+                let serves = tokio::select! {
+                    serves = successor.serves() => serves,
+                    () = end.as_mut() => return Ok(()),
+                };
+                if serves {
+                    tracing::info!("a new process serves in our place");
+                    return Ok(());
+                }
+                tracing::error!("the new process has failed; we go on");
+            }
         }
-        tracing::error!("the new process has failed; we go on");
         let state = State::open_within(RELEASE_PATIENCE, &options.state_dir, &options.network).await?;
         life = Life::begin(&options, None, state, sockets.clone()).await?;
     }
-    Ok(())
 }
 
 /// The process that runs, with its sockets, if we are to replace it and there is one.
@@ -191,6 +198,15 @@ async fn replace(
     Ok((life, sockets))
 }
 
+/// Why a life has ended.
+enum Ended {
+    Told,
+    /// A successor is to serve: lock and store are free, and all agents have been told.
+    Replaced(Successor),
+    /// A different process over the same store has a newer network object.
+    Outdated,
+}
+
 /// A rendezvous that has lock and store.
 struct Life {
     setup: Setup,
@@ -203,6 +219,8 @@ struct Life {
     /// Metrics and the relay.
     beside: JoinSet<()>,
     successors: mpsc::Receiver<Successor>,
+    /// `None`: no other process has a network object for this one.
+    outdated: Option<oneshot::Receiver<()>>,
 }
 
 impl Life {
@@ -214,6 +232,11 @@ impl Life {
         sockets: Arc<Sockets>,
     ) -> Result<Self, ServeError> {
         let (listener, address) = listening::acceptor(&sockets.agents)?;
+        let stats = Arc::<Stats>::default();
+        let reached = kept::reach(options, &state, &stats.store).await?;
+        if let Some(newest) = reached.network().await? {
+            state.adopt(&newest)?;
+        }
         let identity = identity(&wanted(options, object, &shown_url(address)), &state).await?;
         let tls = tls::acceptor(options.certificate.as_ref(), &state.folder, options.listen)?;
         let (rendezvous, network) = (identity.key.public(), identity.network.network);
@@ -221,7 +244,6 @@ impl Life {
             ServeError::new(Kind::Config, format!("`{}` is not the URL of a rendezvous", identity.url))
                 .with_cause(reason)
         })?;
-        let stats = Arc::<Stats>::default();
         let relay = open_relay(options, &state, (&identity, address), &stats)?;
         let setup = Setup {
             rendezvous: url.rendezvous,
@@ -256,8 +278,8 @@ impl Life {
             seed,
         };
         let said = format!("{} {address}", setup.url.url());
-        let Kept { registry, submitter, snapshots, following, ending } =
-            kept::open((options, &state), (config, said), &setup.stats.store).await?;
+        let Kept { registry, submitter, snapshots, following, outdated, ending } =
+            reached.open(&state, config, said).await?;
         let desk_of_operator = operator::Desk {
             folder: state.folder.clone(),
             audit: Audit::open(state.folder.path())
@@ -279,18 +301,19 @@ impl Life {
             reports,
         });
         tracing::info!(%address, network = options.network, "the rendezvous is ready");
-        Ok(Self { setup, state, listener, shared, ending, desk, operator, beside, successors: announced })
+        Ok(Self { setup, state, listener, shared, ending, desk, operator, beside, successors: announced, outdated })
     }
 
-    /// Serves until `end` completes, or until a successor is to serve: it is returned once lock and store are free, and all
-    /// agents have been told.
-    async fn run(self, end: impl Future<Output = ()>) -> Result<Option<Successor>, ServeError> {
-        let Self { state, listener, shared, ending, mut desk, operator, mut beside, mut successors, .. } = self;
+    /// Serves until `end` completes, or until this life is over for a different reason.
+    async fn run(self, end: impl Future<Output = ()>) -> Result<Ended, ServeError> {
+        let Self { state, listener, shared, ending, mut desk, operator, mut beside, mut successors, outdated, .. } =
+            self;
         let mut connections = JoinSet::new();
-        let successor = tokio::select! {
-            () = accept_all(&listener, &shared, &mut connections) => None,
-            () = end => None,
-            successor = successors.recv() => successor,
+        let ended = tokio::select! {
+            () = accept_all(&listener, &shared, &mut connections) => Ended::Told,
+            () = end => Ended::Told,
+            successor = successors.recv() => successor.map_or(Ended::Told, Ended::Replaced),
+            () = told(outdated) => Ended::Outdated,
             ended = &mut desk => {
                 let cause = match ended {
                     // The last submitter went with the task, so the thread ends.
@@ -321,7 +344,18 @@ impl Life {
         drop(state);
         let goodbyes = async { while connections.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(END_PATIENCE, goodbyes).await;
-        Ok(successor)
+        Ok(ended)
+    }
+}
+
+/// Completes when it is said, and never if it is not.
+async fn told(outdated: Option<oneshot::Receiver<()>>) {
+    let is_said = match outdated {
+        Some(outdated) => outdated.await.is_ok(),
+        None => false,
+    };
+    if !is_said {
+        std::future::pending::<()>().await;
     }
 }
 

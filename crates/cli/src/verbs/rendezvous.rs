@@ -113,6 +113,7 @@ fn options(arguments: Serve, state_dir: &Path) -> Result<Options, Failure> {
 }
 
 fn say_ready(output: &Output, setup: &Setup) {
+    overlay_daemon::notify::ready(&setup.url.to_string());
     let ready = Ready {
         schema: "overlay.rendezvous.serve.v1",
         status: "ready",

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use overlay_rendezvous::registry::{Config, Registry};
 use overlay_rendezvous::store::{Expected, Operation, Store as _};
+use overlay_wire::signed::{Network, Signed};
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinSet, spawn_blocking};
 
 use super::{Ending, Following, Kept, Snapshots as _, no_thread};
@@ -21,48 +22,76 @@ use crate::store_health::Health;
 /// How many entries go into the cluster with one operation.
 const AT_ONCE: usize = 32;
 
-/// Opens the registry of a cluster. `said` is what other processes may know of this one.
-pub(super) async fn open(
-    (state, members, access): (&State, &Members, &Access),
-    (config, said): (Config, String),
-    health: Arc<Health>,
-) -> Result<Kept, ServeError> {
-    let (abandon, ending) = watch::channel(false);
-    let cluster = Cluster::connect(members, access, &config.network.name, (health, ending)).await?;
-    let process = number()?;
-    let mut store = EtcdStore::new(cluster.clone(), process, Handle::current());
-    if state.has_registry()? && !cluster.has_registry().await? {
-        store = fill(state, store).await?;
+/// A cluster that answers.
+pub(super) struct Reached {
+    cluster: Cluster,
+    abandon: watch::Sender<bool>,
+}
+
+impl Reached {
+    pub(super) async fn connect(
+        (members, access, network): (&Members, &Access, &str),
+        health: Arc<Health>,
+    ) -> Result<Self, ServeError> {
+        let (abandon, ending) = watch::channel(false);
+        let cluster = Cluster::connect(members, access, network, (health, ending)).await?;
+        Ok(Self { cluster, abandon })
     }
-    cluster.claim(&config.network.network, &config.key.public()).await?;
-    // From now on the cluster's counts.
-    state.set_registry_aside()?;
-    let mut registry = Registry::new(config);
-    registry.share(process);
-    let (follower, everything, changes) = Follower::begin(cluster.clone()).await?;
-    for change in everything {
-        registry.follow(change, now());
+
+    /// The network object that a process has left there.
+    pub(super) async fn network(&self) -> Result<Option<Signed<Network>>, ServeError> {
+        Ok(self.cluster.network().await?)
     }
-    let presences = Presences::default();
-    let keeper = Keeper::begin(cluster.clone(), process, said, presences.clone()).await?;
-    let mut beside = JoinSet::new();
-    beside.spawn(async { tell(follower.run().await) });
-    beside.spawn(async { tell(keeper.run().await) });
-    let (writer, submitter) = Writer::start(store).map_err(no_thread)?;
-    Ok(Kept {
-        registry,
-        submitter,
-        snapshots: Arc::new(cluster),
-        following: Some(Following {
-            changes,
-            show: Box::new(move |agent, is_present| presences.show(agent, is_present)),
-        }),
-        ending: Ending {
-            join: Box::new(move || writer.join().map(drop).map_err(|error| error.to_string())),
-            abandon: Box::new(move || _ = abandon.send(true)),
-            beside,
-        },
-    })
+
+    /// Opens the registry. `said` is what other processes may know of this one.
+    pub(super) async fn open(self, state: &State, config: Config, said: String) -> Result<Kept, ServeError> {
+        let Self { cluster, abandon } = self;
+        let network = config.network.clone();
+        let process = number()?;
+        let mut store = EtcdStore::new(cluster.clone(), process, Handle::current());
+        if state.has_registry()? && !cluster.has_registry().await? {
+            store = fill(state, store).await?;
+        }
+        cluster.claim(&network.network, &config.key.public()).await?;
+        cluster.publish(&network).await?;
+        // From now on the cluster's counts.
+        state.set_registry_aside()?;
+        let mut registry = Registry::new(config);
+        registry.share(process);
+        let (follower, everything, changes) = Follower::begin(cluster.clone()).await?;
+        for change in everything {
+            registry.follow(change, now());
+        }
+        let presences = Presences::default();
+        let keeper = Keeper::begin(cluster.clone(), process, said, presences.clone()).await?;
+        let mut beside = JoinSet::new();
+        beside.spawn(async { tell(follower.run().await) });
+        beside.spawn(async { tell(keeper.run().await) });
+        let (tell_outdated, outdated) = oneshot::channel();
+        let watched = cluster.clone();
+        beside.spawn(async move {
+            match watched.newer_network(&network).await {
+                Ok(()) => _ = tell_outdated.send(()),
+                Err(error) => tell(Err(error)),
+            }
+        });
+        let (writer, submitter) = Writer::start(store).map_err(no_thread)?;
+        Ok(Kept {
+            registry,
+            submitter,
+            snapshots: Arc::new(cluster),
+            following: Some(Following {
+                changes,
+                show: Box::new(move |agent, is_present| presences.show(agent, is_present)),
+            }),
+            outdated: Some(outdated),
+            ending: Ending {
+                join: Box::new(move || writer.join().map(drop).map_err(|error| error.to_string())),
+                abandon: Box::new(move || _ = abandon.send(true)),
+                beside,
+            },
+        })
+    }
 }
 
 /// A number that names this process among those that share the cluster.

@@ -125,6 +125,19 @@ impl State {
         plan(sign(changed, &network_key)?, true)
     }
 
+    /// Takes the network object that a different process of this rendezvous has left for it, if that is the newer one.
+    pub(crate) fn adopt(&self, object: &Signed<Network>) -> Result<(), ServeError> {
+        // At the first start there is nothing to compare it with.
+        if !self.has(NETWORK)? {
+            return Ok(());
+        }
+        let known = self.network()?;
+        match object.network == known.network && object.sequence > known.sequence {
+            true => self.write(NETWORK, object.bytes()),
+            false => Ok(()),
+        }
+    }
+
     /// Writes what a plan says.
     pub(crate) fn carry_out(&self, plan: Plan) -> Result<Identity, ServeError> {
         if plan.is_object_new {

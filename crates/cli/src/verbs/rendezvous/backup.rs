@@ -1,7 +1,7 @@
 //! `overlay rendezvous backup` and `restore`.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufReader, BufWriter, Write as _};
+use std::io::{self, BufReader, BufWriter, Read, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
@@ -55,7 +55,11 @@ pub(crate) fn run(session: &Session, arguments: &Backup) -> Result<(), Failure> 
 
 pub(crate) fn restore(session: &Session, arguments: &Restore) -> Result<(), Failure> {
     let path = &arguments.file;
-    let file = File::open(path).map_err(|error| file_failure("read", path, &error))?;
+    // A different user may have opened it for us.
+    let file: Box<dyn Read> = match path.as_os_str() == "-" {
+        true => Box::new(io::stdin()),
+        false => Box::new(File::open(path).map_err(|error| file_failure("read", path, &error))?),
+    };
     let state_dir = path_from_root(&session.state_dir)?;
     let wanted = if arguments.shared { Restored::Process } else { Restored::Whole };
     let restored =
