@@ -85,7 +85,7 @@ crowd: ## test a rendezvous with 10,000 agents, and write the table: tests/CROWD
 	scripts/setup test
 	@$(MAKE) --no-print-directory built
 	$(RUN_TESTS) --profile crowd
-	cat tests/crowd/table.md target/tmp/crowd/agents.md target/tmp/crowd/shared.md target/tmp/crowd/floods.md >tests/CROWD.md
+	cat tests/crowd/table.md target/tmp/crowd/agents.md target/tmp/crowd/floods.md tests/crowd/shared.md target/tmp/crowd/shared.md >tests/CROWD.md
 
 # `make bench BENCH_ONLY=tcp,overlay,gotatun BENCH_SECONDS=1`: benches/contest/settings.rs lists the settings.
 .PHONY: bench

@@ -70,12 +70,19 @@ fn without_a_majority_agents_stay_connected_and_tunnels_go_on() {
     assert_eq!((world.connections(0), world.connections(1)), (1, 1), "nobody has left");
     let found = alice.verb("find bob --json").stdout;
     assert!(found.contains("bob"), "what is known is answered: {found}");
+    // Both sides say what is wrong.
+    let stats = world.operator_asks(0, "stats");
+    assert!(stats["store_silent"][0].as_u64() >= Some(30), "{stats}");
+    let waiting = world.newcomer("waiting", &[1]);
+    within(SHORTLY, "the doctor to notice", || {
+        waiting.verb("doctor").stdout.contains("[rendezvous_stalls]").then_some(())
+    });
     world.etcd.revive(0);
     world.etcd.is_healthy();
     let carol = world.agent("carol", &[1]);
     befriend(&carol, "--want icmp", &alice, "");
     within(SHORTLY, "everybody is seen as connected", || {
         let shown = world.etcd.run("get --prefix --keys-only overlay/lab/registry/here/").stdout;
-        (shown.matches("overlay/lab/registry/here/").count() == 3).then_some(())
+        (shown.matches("overlay/lab/registry/here/").count() == 4).then_some(())
     });
 }

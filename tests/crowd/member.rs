@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use overlay_daemon::agent::connection::{ConnectError, Connection, Target, connect};
+use overlay_daemon::agent::connection::{CONNECT_PATIENCE, ConnectError, Connection, Target, connect_to};
 use overlay_rendezvous::channel::Pinned;
 use overlay_rendezvous::client::{Client, Event, Output, Query};
 use overlay_rendezvous::protocol::{Find, FromServer};
@@ -80,9 +81,8 @@ struct Life {
     name: String,
     client: Client,
     target: Target,
-    /// Where the rendezvous is: each attempt is made at the next one.
-    places: Vec<Pinned>,
-    attempts: usize,
+    /// Where the rendezvous is, in the order in which that is tried.
+    addresses: Vec<SocketAddr>,
     record: Option<Signed<Record>>,
     /// When the record was ordered that is not registered yet.
     began: Option<Instant>,
@@ -94,19 +94,23 @@ struct Life {
 }
 
 impl Member {
-    /// An agent that connects at once, at the first of these places.
-    pub(crate) fn join(who: usize, places: Vec<Pinned>, facts: &mpsc::UnboundedSender<Fact>) -> Self {
+    /// An agent that connects at once, to the first of these addresses that takes it.
+    pub(crate) fn join(
+        who: usize,
+        url: &Pinned,
+        addresses: Vec<SocketAddr>,
+        facts: &mpsc::UnboundedSender<Fact>,
+    ) -> Self {
         let secret = Arc::new(SecretKey::from_bytes(&random()));
         let (identity, pushes) = (secret.public(), Arc::<AtomicU64>::default());
         let (orders, to_do) = mpsc::unbounded_channel();
-        let rendezvous = places[0].clone();
+        let rendezvous = Pinned { host: addresses[0].ip().to_string(), ..url.clone() };
         let life = Life {
             who,
             name: name_of(who),
             client: Client::new(rendezvous.network, identity, random()),
             target: Target { rendezvous, identity: secret, epoch: 0, ca_file: None },
-            places,
-            attempts: 0,
+            addresses,
             record: None,
             began: None,
             finds: BTreeMap::new(),
@@ -127,9 +131,7 @@ pub(crate) fn name_of(who: usize) -> String {
 
 impl Life {
     async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
-        // As if each place were an address of its own.
-        let addresses: Vec<_> = (1..).zip(&self.places).map(|(n, place)| ([192, 0, 2, n], place.port).into()).collect();
-        self.client.on_resolved(&addresses);
+        self.client.on_resolved(&self.addresses);
         self.client.handle_timeout(now());
         loop {
             self.carry_out().await;
@@ -208,10 +210,9 @@ impl Life {
             match output {
                 Output::Connect => {
                     self.tell(What::Tries);
-                    self.target.rendezvous = self.places[self.attempts % self.places.len()].clone();
-                    self.attempts += 1;
-                    let target = self.target.clone();
-                    self.connecting = Some(Box::pin(async move { connect(&target).await }));
+                    let (target, addresses) = (self.target.clone(), self.addresses.clone());
+                    self.connecting =
+                        Some(Box::pin(async move { connect_to(&target, &addresses, CONNECT_PATIENCE).await }));
                 }
                 Output::Disconnect => (self.connecting, self.connection) = (None, None),
                 Output::Send(call) => {

@@ -53,13 +53,14 @@ impl Crowd {
     pub(crate) fn at(world: World, count: usize) -> Self {
         let runtime = runtime_on(&world.host);
         let (tell, facts) = mpsc::unbounded_channel();
+        let url = world.url.clone();
         let places: Vec<_> = (0..count).map(|who| world.places_of(who)).collect();
         let members = runtime.spawn(async move {
             let began = Instant::now();
             let mut members = Vec::with_capacity(count);
             for (who, places) in places.into_iter().enumerate() {
                 until(began + planned(who, ARRIVALS)).await;
-                members.push(Member::join(who, places, &tell));
+                members.push(Member::join(who, &url, places, &tell));
             }
             members
         });

@@ -87,8 +87,10 @@ impl Crowd {
         let (began, half) = (Instant::now(), self.members.len() / 2);
         self.world.kill_second();
         let (mut gone, mut back, mut last) = (BTreeSet::new(), BTreeSet::new(), began);
+        let mut failed = Vec::new();
         self.hear(BACK, "the agents of the killed process", |fact| {
             match fact.what {
+                What::Failed(error) => failed.push(error.to_string()),
                 What::Offline => drop(gone.insert(fact.who)),
                 What::Synced if gone.contains(&fact.who) => {
                     back.insert(fact.who);
@@ -98,6 +100,7 @@ impl Crowd {
             }
             back.len() == half
         });
+        eprintln!("{} attempts in vain {:?}", failed.len(), failed.last());
         assert!(gone.iter().all(|who| who % 2 == 1), "agents of the other process have left it");
         let shown = format!("{half} agents after {:.1} s", (last - began).as_secs_f64());
         table.row("one of two processes is killed: its agents at the other one", &shown, "15 s");
@@ -191,7 +194,7 @@ async fn newcomers(url: Pinned, is_over: Arc<AtomicBool>) -> (Times, Vec<String>
         if is_over.load(Relaxed) {
             break;
         }
-        let host = World::address_of(FIRST_PROBE + turn);
+        let host = World::ip_of(FIRST_PROBE + turn).to_string();
         let identity = Arc::new(SecretKey::from_bytes(&random()));
         let target = Target { rendezvous: Pinned { host, ..url.clone() }, identity, epoch: 0, ca_file: None };
         under_way.push(tokio::spawn(async move {

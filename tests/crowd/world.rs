@@ -1,7 +1,7 @@
 //! The namespace of the rendezvous and its crowd, and the server in it, or two of them over an etcd cluster.
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ pub(crate) struct World {
     pub(crate) url: Pinned,
     servers: Vec<Option<Process>>,
     #[cfg(feature = "etcd")]
-    etcd: Option<Etcd>,
+    _etcd: Option<Etcd>,
     /// Dropped last.
     _lab: Lab,
 }
@@ -44,7 +44,7 @@ impl World {
             url,
             servers: vec![Some(server)],
             #[cfg(feature = "etcd")]
-            etcd: None,
+            _etcd: None,
             _lab: lab,
         })
     }
@@ -66,18 +66,13 @@ impl World {
         verb(1, format!("restore --shared {keys}")).succeeded("restore");
         let (second, same) = serve(&host, 1, &format!("--store {}", Etcd::store()));
         assert_eq!(same, url, "it is one rendezvous");
-        Some(World { host, url, servers: vec![Some(first), Some(second)], etcd: Some(etcd), _lab: lab })
+        Some(World { host, url, servers: vec![Some(first), Some(second)], _etcd: Some(etcd), _lab: lab })
     }
 
-    /// The places of the rendezvous for a member, the one it tries first in front.
-    pub(crate) fn places_of(&self, who: usize) -> Vec<Pinned> {
-        let count = self.servers.len();
-        let place = |turn: usize| Pinned {
-            host: World::address_of(who),
-            port: PORTS[(who + turn) % count],
-            ..self.url.clone()
-        };
-        (0..count).map(place).collect()
+    /// Where the rendezvous is for a member, in the order in which it tries.
+    pub(crate) fn places_of(&self, who: usize) -> Vec<SocketAddr> {
+        let (ip, count) = (World::ip_of(who), self.servers.len());
+        (0..count).map(|turn| (ip, PORTS[(who + turn) % count]).into()).collect()
     }
 
     /// Kills the second process. Its agents are those with an odd number.
@@ -87,8 +82,8 @@ impl World {
     }
 
     /// The address of a member: where it reaches the rendezvous, and where it comes from.
-    pub(crate) fn address_of(who: usize) -> String {
-        Ipv4Addr::from(FIRST.to_bits() + u32::try_from(who).expect("a small crowd")).to_string()
+    pub(crate) fn ip_of(who: usize) -> Ipv4Addr {
+        Ipv4Addr::from(FIRST.to_bits() + u32::try_from(who).expect("a small crowd"))
     }
 
     /// Ends the server with a signal, and starts it again at once. Returns how long nobody could connect.

@@ -28,6 +28,7 @@
 //! Left out: sockets, channels, and what the sealed bytes mean.
 
 mod answers;
+mod asked;
 mod distrust;
 mod event;
 mod pushes;
@@ -35,7 +36,7 @@ mod pushes;
 mod tests;
 mod work;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -49,6 +50,7 @@ use crate::protocol::{
     MAX_SLOT_LEN, MEMBERSHIP_SINCE, Slot, Verb, encode,
 };
 
+use asked::{Asked, Outstanding};
 use distrust::Distrusted;
 use work::{Can, Class, Work};
 
@@ -97,8 +99,7 @@ enum State {
 /// One connection.
 #[derive(Debug)]
 struct Session {
-    last_id: u32,
-    outstanding: BTreeMap<u32, Asked>,
+    outstanding: Outstanding,
     /// The version of the protocol.
     version: u16,
     /// Whether the rendezvous has said welcome.
@@ -119,14 +120,6 @@ struct Session {
     heard: Duration,
     /// Until when calls of each class are held back.
     held: [Duration; Class::COUNT],
-}
-
-/// A call that waits for its answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Asked {
-    Hello,
-    Ping,
-    Tasks(Vec<Task>),
 }
 
 impl Client {
@@ -152,8 +145,7 @@ impl Client {
             return self.outputs.push_back(Output::Disconnect);
         };
         let mut session = Session {
-            last_id: 0,
-            outstanding: BTreeMap::new(),
+            outstanding: Outstanding::default(),
             version,
             is_welcome: false,
             is_registered: false,
@@ -166,7 +158,7 @@ impl Client {
             heard: now.monotonic,
             held: [Duration::ZERO; Class::COUNT],
         };
-        self.outputs.push_back(Output::Send(session.call(Asked::Hello, Verb::Hello)));
+        self.outputs.push_back(Output::Send(session.call(Asked::Hello, Verb::Hello, now)));
         self.state = State::Up(session);
     }
 
@@ -225,12 +217,12 @@ impl Client {
             State::Up(session) => {
                 if session.next_ping <= now.monotonic {
                     session.next_ping = now.monotonic + PING;
-                    let ping = session.call(Asked::Ping, Verb::Ping);
+                    let ping = session.call(Asked::Ping, Verb::Ping, now);
                     self.outputs.push_back(Output::Send(ping));
                 }
                 if session.next_hello.is_some_and(|at| at <= now.monotonic) {
                     session.next_hello = None;
-                    let hello = session.call(Asked::Hello, Verb::Hello);
+                    let hello = session.call(Asked::Hello, Verb::Hello, now);
                     self.outputs.push_back(Output::Send(hello));
                 }
                 if session.next_register.is_some_and(|at| at <= now.monotonic) {
@@ -398,6 +390,12 @@ impl Client {
         matches!(&self.state, State::Up(session) if session.is_welcome)
     }
 
+    /// How long a call has waited for its answer on the connection that is up, pings and greetings left aside.
+    pub fn waits(&self, now: Now) -> Option<Duration> {
+        let State::Up(session) = &self.state else { return None };
+        session.outstanding.since().map(|since| now.monotonic.saturating_sub(since))
+    }
+
     /// Sends what can be sent now.
     fn pump(&mut self, now: Now) {
         let State::Up(session) = &mut self.state else { return };
@@ -406,12 +404,13 @@ impl Client {
                 continue;
             }
             session.held[class as usize] = Duration::ZERO;
-            while session.is_ready() && !(class == Class::Watch && session.is_watching()) {
+            while session.is_ready() && !(class == Class::Watch && session.outstanding.is_watching()) {
                 let Some((tasks, verb)) = self.work.take(class, session.can(self.may_write)) else { break };
-                self.outputs.push_back(Output::Send(session.call(Asked::Tasks(tasks), verb)));
+                self.outputs.push_back(Output::Send(session.call(Asked::Tasks(tasks), verb, now)));
             }
         }
-        let is_told = !session.is_watching() && !self.work.wants(Class::Watch) && !self.work.is_watch_refused();
+        let is_told =
+            !session.outstanding.is_watching() && !self.work.wants(Class::Watch) && !self.work.is_watch_refused();
         let is_done = session.is_registered && is_told;
         if is_done && !std::mem::replace(&mut session.is_synced, true) {
             self.outputs.push_back(Output::Event(Event::Synced));
@@ -457,10 +456,8 @@ fn check_len(verb: Verb) -> Result<(), TooMuch> {
 }
 
 impl Session {
-    fn call(&mut self, asked: Asked, verb: Verb) -> Call {
-        self.last_id = self.last_id.wrapping_add(1);
-        self.outstanding.insert(self.last_id, asked);
-        Call { id: self.last_id, verb }
+    fn call(&mut self, asked: Asked, verb: Verb, now: Now) -> Call {
+        Call { id: self.outstanding.add(asked, now.monotonic), verb }
     }
 
     /// Holds calls of a class back until then.
@@ -488,12 +485,5 @@ impl Session {
     /// Whether one more call may be made.
     fn is_ready(&self) -> bool {
         self.is_welcome && self.outstanding.len() < MAX_OUTSTANDING
-    }
-
-    /// Whether a chunk of watched agents is being told. One at a time keeps what is pushed within bounds.
-    fn is_watching(&self) -> bool {
-        let is_watch =
-            |asked: &Asked| matches!(asked, Asked::Tasks(tasks) if matches!(tasks[..], [Task::Watch(_), ..]));
-        self.outstanding.values().any(is_watch)
     }
 }

@@ -23,8 +23,8 @@ use zeroize::Zeroizing;
 
 use crate::clock::now;
 use crate::failure::{Kind, ServeError};
-use crate::kept::Snapshots;
 use crate::redb_store::RedbStore;
+use crate::snapshots::Snapshots;
 use crate::state::{NETWORK, NETWORK_KEY, REGISTRY, RELAY_KEY, RENDEZVOUS_KEY, State, URL, folder_of, read, temporary};
 use crate::store_at::StoreAt;
 

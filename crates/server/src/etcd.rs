@@ -33,8 +33,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use zeroize::Zeroizing;
 
+use crate::access::Access;
 use crate::failure::{Kind, ServeError};
-use crate::store_at::{Access, Members};
+use crate::store_at::Members;
 use crate::store_health::Health;
 
 pub(crate) use commit::EtcdStore;

@@ -12,23 +12,15 @@ use overlay_wire::signed::{Network, PublicKey, Signed};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use crate::access::Access;
 use crate::clock::now;
 use crate::failure::{Kind, ServeError};
 use crate::handover::RELEASE_PATIENCE;
 use crate::redb_store::{Submitter, Writer};
-use crate::serve::Options;
+use crate::snapshots::Snapshots;
 use crate::state::State;
 use crate::store_at::StoreAt;
 use crate::store_health::Health;
-
-/// Reads a store while somebody else writes to it.
-pub(crate) trait Snapshots: Send + Sync {
-    /// Calls `take` with the key and the value of every entry, as they are at one moment. It blocks.
-    fn each(&self, take: &mut Take<'_>) -> io::Result<()>;
-}
-
-/// Takes the key and the value of an entry.
-pub(crate) type Take<'a> = dyn FnMut(&[u8], &[u8]) -> io::Result<()> + 'a;
 
 /// A store that answers. Nothing of the registry has been read.
 pub(crate) struct Reached {
@@ -39,6 +31,7 @@ pub(crate) struct Reached {
 
 /// A store that is open, with the registry that it holds.
 pub(crate) struct Kept {
+    pub(crate) at: StoreAt,
     pub(crate) registry: Registry,
     pub(crate) submitter: Submitter,
     pub(crate) snapshots: Arc<dyn Snapshots>,
@@ -76,23 +69,27 @@ impl Ending {
     }
 }
 
-/// Reaches the store that the options name.
-pub(crate) async fn reach(options: &Options, state: &State, health: &Arc<Health>) -> Result<Reached, ServeError> {
-    let at = state.store_at(options.store.as_ref())?;
+/// Reaches the store that the operator names, for this network.
+pub(crate) async fn reach(
+    (store, access): (Option<&StoreAt>, &Access),
+    network: &str,
+    state: &State,
+    health: &Arc<Health>,
+) -> Result<Reached, ServeError> {
+    let at = state.store_at(store)?;
     #[cfg(feature = "etcd")]
     {
         let cluster = match &at {
             StoreAt::File => None,
             StoreAt::Etcd(members) => {
-                let place = (members, &options.access, options.network.as_str());
-                Some(in_cluster::Reached::connect(place, Arc::clone(health)).await?)
+                Some(in_cluster::Reached::connect((members, access, network), Arc::clone(health)).await?)
             }
         };
         Ok(Reached { at, cluster })
     }
     #[cfg(not(feature = "etcd"))]
     {
-        let _ = health;
+        let _ = (access, network, health);
         match &at {
             StoreAt::File => Ok(Reached { at }),
             StoreAt::Etcd(_) => {
@@ -120,7 +117,7 @@ impl Reached {
         #[cfg(feature = "etcd")]
         let kept = match self.cluster {
             None => in_file(state, config).await,
-            Some(cluster) => cluster.open(state, config, said).await,
+            Some(cluster) => cluster.open((state, &self.at), config, said).await,
         }?;
         #[cfg(not(feature = "etcd"))]
         let kept = {
@@ -141,7 +138,7 @@ async fn in_file(state: &State, config: Config) -> Result<Kept, ServeError> {
     let (writer, submitter) = Writer::start(store).map_err(no_thread)?;
     let join = move || writer.join().map(drop).map_err(|error| error.to_string());
     let ending = Ending { join: Box::new(join), abandon: Box::new(|| {}), beside: JoinSet::new() };
-    Ok(Kept { registry, submitter, snapshots, following: None, outdated: None, ending })
+    Ok(Kept { registry, submitter, snapshots, at: StoreAt::File, following: None, outdated: None, ending })
 }
 
 fn no_thread(error: io::Error) -> ServeError {

@@ -10,6 +10,7 @@
 // A program may read the clock and use sockets. The purity lints are for `core`, `wire`, `rendezvous` and `sim`.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod access;
 mod addresses;
 pub mod alone;
 pub mod backup;
@@ -34,18 +35,20 @@ mod process;
 pub mod redb_store;
 pub mod relay;
 mod serve;
+mod snapshots;
 mod state;
 mod store_at;
 mod store_health;
 mod tls;
 
+pub use access::Access;
 pub use end::End;
 pub use failure::{Kind, ServeError};
 pub use family::Family;
 pub use limits::Limits;
 pub use metrics::{FAMILIES, Stats};
 pub use serve::{Options, Relaying, Setup, serve};
-pub use store_at::{Access, Members, StoreAt};
+pub use store_at::{Members, StoreAt};
 pub use tls::CertificateFiles;
 
 /// The path of the WebSocket for control messages.

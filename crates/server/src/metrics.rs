@@ -133,7 +133,7 @@ impl Collector for Scrape {
         let Self(stats) = self;
         BUILD.begin(&mut out)?.encode_info(&[("version", env!("CARGO_PKG_VERSION"))])?;
         OPEN.begin(&mut out)?.encode_gauge(&stats.open())?;
-        STORE_UP.begin(&mut out)?.encode_gauge(&u64::from(stats.store.is_good()))?;
+        STORE_UP.begin(&mut out)?.encode_gauge(&u64::from(stats.store.silence().is_none()))?;
         let counters = [
             (ACCEPTED, &stats.accepted),
             (REFUSED, &stats.refused),

@@ -30,8 +30,10 @@ use crate::clock::now;
 use crate::desk::{Look, Report};
 use crate::failure::{Kind, ServeError};
 use crate::handover::{Sockets, Successor};
-use crate::kept::Snapshots;
 use crate::listening::accept;
+use crate::snapshots::Snapshots;
+use crate::store_at::StoreAt;
+use crate::store_health::Health;
 pub(crate) use audit::Audit;
 use protocol::{Ask, Told};
 
@@ -124,6 +126,9 @@ pub(crate) struct Desk {
     pub(crate) audit: Audit,
     /// The network's name.
     pub(crate) network: Arc<str>,
+    /// Where the store is.
+    pub(crate) store: StoreAt,
+    pub(crate) health: Arc<Health>,
     /// Reads the store.
     pub(crate) snapshots: Arc<dyn Snapshots>,
     /// Where the registry is asked.
@@ -192,7 +197,10 @@ impl Desk {
                 self.look(move |registry| shown::agents(registry, after)).await
             }
             Ask::Tokens => self.look(shown::tokens).await,
-            Ask::Stats => self.look(shown::stats).await,
+            Ask::Stats => {
+                let (at, silence) = (self.store.to_string(), self.health.silence());
+                self.look(move |registry| shown::stats(registry, at, silence)).await
+            }
             order => {
                 let (key, outcome) = match self.order(&order).await {
                     Ok(key) => (key, Ok(())),

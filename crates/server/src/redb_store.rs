@@ -23,7 +23,7 @@ use std::sync::Arc;
 use overlay_rendezvous::store::{Conflict, Entry, Operation, Revision, Store};
 use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition};
 
-use crate::kept::{self, Take};
+use crate::snapshots::{self, Take};
 
 pub use writer::{GATHER, MAX_WAITING, NotTaken, Reply, Submitter, Writer};
 
@@ -82,7 +82,7 @@ pub struct Snapshots {
     database: Arc<Database>,
 }
 
-impl kept::Snapshots for Snapshots {
+impl snapshots::Snapshots for Snapshots {
     fn each(&self, take: &mut Take<'_>) -> io::Result<()> {
         let failed = |error: StoreError| io::Error::other(error);
         let reading = self.database.begin_read().map_err(|error| failed(error.into()))?;

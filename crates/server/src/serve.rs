@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::access::Access;
 use crate::addresses::Addresses;
 use crate::clock::now;
 use crate::connection::{self, Shared};
@@ -33,7 +34,7 @@ use crate::operator::{self, Audit};
 use crate::process::prepare;
 use crate::relay::Open;
 use crate::state::{Identity, State, Wanted, check_network, random_pool, relay_key};
-use crate::store_at::{Access, StoreAt};
+use crate::store_at::StoreAt;
 use crate::tls::{self, CertificateFiles};
 
 /// The most connections of all agents together.
@@ -233,7 +234,8 @@ impl Life {
     ) -> Result<Self, ServeError> {
         let (listener, address) = listening::acceptor(&sockets.agents)?;
         let stats = Arc::<Stats>::default();
-        let reached = kept::reach(options, &state, &stats.store).await?;
+        let reached =
+            kept::reach((options.store.as_ref(), &options.access), &options.network, &state, &stats.store).await?;
         if let Some(newest) = reached.network().await? {
             state.adopt(&newest)?;
         }
@@ -278,13 +280,15 @@ impl Life {
             seed,
         };
         let said = format!("{} {address}", setup.url.url());
-        let Kept { registry, submitter, snapshots, following, outdated, ending } =
+        let Kept { at, registry, submitter, snapshots, following, outdated, ending } =
             reached.open(&state, config, said).await?;
         let desk_of_operator = operator::Desk {
             folder: state.folder.clone(),
             audit: Audit::open(state.folder.path())
                 .map_err(|error| ServeError::of_trust("use the state folder", state.folder.path(), error))?,
             network: options.network.as_str().into(),
+            store: at,
+            health: setup.stats.store.clone(),
             snapshots,
             reports: reports.clone(),
             sockets,

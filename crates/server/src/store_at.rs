@@ -1,10 +1,7 @@
 //! Where the registry is kept, as the operator says it.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::str::FromStr;
-
-use crate::tls::CertificateFiles;
 
 const WANTED: &str = "write etcd://HOST:PORT[,HOST:PORT...], etcds:// for TLS, or `file`";
 /// The most members of a cluster that are named.
@@ -27,17 +24,6 @@ pub struct Members {
     pub addresses: Vec<String>,
     /// Whether they are spoken to over TLS.
     pub has_tls: bool,
-}
-
-/// What an etcd cluster wants to see and to show. All of it may be missing.
-#[derive(Clone, Debug, Default)]
-pub struct Access {
-    /// The certificates that sign the cluster's. `None`: those that the system trusts.
-    pub authorities: Option<PathBuf>,
-    /// Our own certificate.
-    pub certificate: Option<CertificateFiles>,
-    /// A user, and the file with the password.
-    pub user: Option<(String, PathBuf)>,
 }
 
 impl StoreAt {

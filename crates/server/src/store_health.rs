@@ -8,8 +8,8 @@ use tokio::time::Instant;
 /// Whether the store answers. A file always does: the process ends with it.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
-    /// `None`: it answers.
-    silent_since: Mutex<Option<Instant>>,
+    /// Since when it does not answer, and why. `None`: it answers.
+    silent: Mutex<Option<(Instant, String)>>,
     /// Requests that were made again.
     pub(crate) repeated: AtomicU64,
 }
@@ -19,9 +19,9 @@ impl Health {
     #[cfg_attr(not(feature = "etcd"), expect(dead_code, reason = "a file is never silent"))]
     pub(crate) fn is_silent(&self, why: &str) {
         self.repeated.fetch_add(1, Relaxed);
-        let mut since = self.silent_since.lock().unwrap_or_else(PoisonError::into_inner);
-        if since.is_none() {
-            *since = Some(Instant::now());
+        let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        if silent.is_none() {
+            *silent = Some((Instant::now(), why.to_owned()));
             tracing::warn!(why, "etcd does not answer; what agents want kept waits for it");
         }
     }
@@ -29,13 +29,14 @@ impl Health {
     /// A request was answered.
     #[cfg_attr(not(feature = "etcd"), expect(dead_code, reason = "a file is never silent"))]
     pub(crate) fn answers(&self) {
-        if let Some(since) = self.silent_since.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some((since, _)) = self.silent.lock().unwrap_or_else(PoisonError::into_inner).take() {
             tracing::info!("etcd answers again, after {:.1} s", since.elapsed().as_secs_f32());
         }
     }
 
-    /// Whether it answered the last request.
-    pub(crate) fn is_good(&self) -> bool {
-        self.silent_since.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    /// For how many seconds it has not answered, and why. `None`: it answered the last request.
+    pub(crate) fn silence(&self) -> Option<(u64, String)> {
+        let silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        silent.as_ref().map(|(since, why)| (since.elapsed().as_secs(), why.clone()))
     }
 }

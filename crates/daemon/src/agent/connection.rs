@@ -196,7 +196,10 @@ pub(crate) async fn look_up(rendezvous: &Pinned, patience: Duration) -> Result<V
 }
 
 /// Connects to one of these addresses.
-pub(crate) async fn connect_to(
+///
+/// # Errors
+/// See [`ConnectError`].
+pub async fn connect_to(
     target: &Target,
     addresses: &[SocketAddr],
     patience: Duration,

@@ -73,7 +73,7 @@ impl Agent {
         let (now, relations) = (self.moment(), self.book.relations().collect::<Vec<_>>());
         Health {
             name: self.config.name.clone(),
-            rendezvous: self.meetings.health(),
+            rendezvous: self.meetings.health(super::time::now()),
             addresses: self.addresses(),
             time: Times { wall_ms: now.wall, latest_ms: now.latest, signed_by_peers_ms: newest_signed(&relations) },
             peers: peers(&relations, &self.beforehand, |relation| self.progress_of(relation), self.past.is_held(), now),

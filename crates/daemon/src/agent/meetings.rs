@@ -422,12 +422,13 @@ impl Meetings {
     }
 
     /// How each stands, for programs.
-    pub(super) fn health(&self) -> Vec<RendezvousHealth> {
+    pub(super) fn health(&self, now: Now) -> Vec<RendezvousHealth> {
         let health = |meeting: &Meeting| RendezvousHealth {
             url: meeting.place.to_string(),
             connection: meeting.standing.code().to_owned(),
             cause: meeting.standing.cause().map(str::to_owned),
             refused_record: meeting.standing.refused_record().map(str::to_owned),
+            unanswered_for: meeting.client.waits(now).map(|waits| waits.as_secs()),
             ahead_ms: meeting.ahead,
         };
         self.all.iter().map(health).collect()

@@ -118,6 +118,7 @@ codes! {
     RendezvousVersion, "rendezvous_version", Rendezvous, "The rendezvous speaks no version of the protocol that this program speaks.";
     RendezvousRefuses, "rendezvous_refuses", Rendezvous, "The rendezvous refuses the connection.";
     NotConnected, "not_connected", Rendezvous, "The rendezvous answers, but the daemon has no connection.";
+    RendezvousStalls, "rendezvous_stalls", Rendezvous, "The rendezvous is connected, but keeps nothing: calls have waited for 10 s and longer.";
     NameTaken, "name_taken", Rendezvous, "A different agent has the name of this one.";
     NotAMember, "not_a_member", Rendezvous, "The network is closed, and this agent has no token that counts.";
     RecordRefused, "record_refused", Rendezvous, "The rendezvous refuses the record of this agent for a different reason.";

@@ -42,6 +42,9 @@ pub(super) struct Daemon {
     pub(super) rendezvous: Vec<RendezvousHealth>,
 }
 
+/// How many seconds a rendezvous may take to answer. It does within a moment, unless its store does not.
+const STALLS: u64 = 10;
+
 /// Where the right URL stands.
 const SERVE: &str = "`overlay rendezvous serve`";
 
@@ -197,7 +200,9 @@ fn judge_daemon(
         Some(Finding::new(Code::NotConnected, Severity::Warning, what, cause, fix))
     };
     match standing.connection.as_str() {
-        "connected" => None,
+        "connected" => {
+            standing.unanswered_for.filter(|seconds| *seconds >= STALLS).map(|seconds| stalls(place, seconds))
+        }
         // The doctor's own attempt has said why.
         _ if !answers => None,
         "connecting" => not_connected(
@@ -211,6 +216,17 @@ fn judge_daemon(
             format!("it tries again within half a minute; if it does not get there: {}", commands.restart()),
         ),
     }
+}
+
+/// Tunnels, and what the rendezvous knows already, need no store.
+fn stalls(place: &str, seconds: u64) -> Finding {
+    Finding::new(
+        Code::RendezvousStalls,
+        Severity::Warning,
+        format!("the rendezvous {place} is connected, but has not answered a call for {seconds} s"),
+        "what keeps its registry does not answer it: an etcd cluster without a majority, or a disk that hangs",
+        "ask its operator: on its host, `overlay rendezvous stats` says since when the store is silent. What waits is done once it answers",
+    )
 }
 
 /// How it answers, for people.

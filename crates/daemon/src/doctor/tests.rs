@@ -206,6 +206,9 @@ fn an_agent_that_the_rendezvous_does_not_take_is_told_why() {
         })
     };
     says("a clone", &connection(KEY_CLONE), &[(Code::KeyClone, Severity::Error)]);
+    let stalls = |seconds| after(|facts| standing(facts).unanswered_for = Some(seconds));
+    says("stalls", &stalls(40), &[(Code::RendezvousStalls, Severity::Warning)]);
+    says("a moment", &stalls(9), &[]);
     says("lost", &connection("lost"), &[(Code::NotConnected, Severity::Warning)]);
     says("connecting", &connection("connecting"), &[(Code::NotConnected, Severity::Warning)]);
 }

@@ -5,10 +5,11 @@ use std::time::Duration;
 use minicbor::bytes::ByteVec;
 use overlay_wire::signed::{Membership, Network, Object, PublicKey, Record, Signed};
 
+use super::asked::Asked;
 use super::distrust::Distrust;
 use super::event::{Event, Query};
 use super::work::{Class, Task};
-use super::{Asked, Client, LONGEST_WAIT, State};
+use super::{Client, LONGEST_WAIT, State};
 use crate::now::Now;
 use crate::protocol::{Code, Entry, FILTERS_SINCE, Label, MAX_ENTRY_LEN, RelayAt, Reply};
 
@@ -28,7 +29,7 @@ const FULL_WAIT: Duration = Duration::from_secs(30);
 impl Client {
     pub(super) fn on_answer(&mut self, id: u32, reply: Reply, now: Now) {
         let State::Up(session) = &mut self.state else { return };
-        let Some(asked) = session.outstanding.remove(&id) else { return };
+        let Some(asked) = session.outstanding.take(id) else { return };
         match (asked, reply) {
             (Asked::Ping, Reply::Revision { time, .. }) => {
                 session.heard = now.monotonic;

@@ -8,7 +8,7 @@ use overlay_rendezvous::store::{Entry, Revision};
 use tokio::runtime::Handle;
 
 use super::{Cluster, EtcdError, Pauses, READING, Trouble};
-use crate::kept::{Snapshots, Take};
+use crate::snapshots::{Snapshots, Take};
 
 /// How many entries one request reads.
 const PAGE: i64 = 512;

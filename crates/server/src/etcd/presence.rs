@@ -11,7 +11,7 @@ use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp};
 use overlay_rendezvous::registry::presence_key;
 use overlay_wire::signed::PublicKey;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Cluster, EtcdError, Pauses, Trouble};
 
@@ -19,6 +19,8 @@ use super::{Cluster, EtcdError, Pauses, Trouble};
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
 /// How often the lease is renewed.
 const RENEWAL: Duration = Duration::from_secs(8);
+/// How long changes are gathered before they are written together.
+const GATHER: Duration = Duration::from_millis(100);
 /// The most entries of one request.
 const AT_ONCE: usize = 100;
 
@@ -111,7 +113,10 @@ impl Keeper {
         loop {
             let done = tokio::select! {
                 () = sleep_until(self.renewal) => self.renew().await,
-                () = self.presences.0.changed.notified() => self.write().await,
+                () = self.presences.0.changed.notified() => {
+                    sleep(GATHER).await;
+                    self.write().await
+                }
             };
             match done {
                 Ok(()) => pauses = Pauses::new(&self.cluster),

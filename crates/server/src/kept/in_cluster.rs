@@ -9,14 +9,16 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinSet, spawn_blocking};
 
-use super::{Ending, Following, Kept, Snapshots as _, no_thread};
+use super::{Ending, Following, Kept, no_thread};
+use crate::access::Access;
 use crate::clock::now;
 use crate::etcd::{Cluster, EtcdError, EtcdStore, Follower, Keeper, Presences};
 use crate::failure::{Kind, ServeError};
 use crate::handover::RELEASE_PATIENCE;
 use crate::redb_store::Writer;
+use crate::snapshots::Snapshots as _;
 use crate::state::State;
-use crate::store_at::{Access, Members};
+use crate::store_at::{Members, StoreAt};
 use crate::store_health::Health;
 
 /// How many entries go into the cluster with one operation.
@@ -44,7 +46,12 @@ impl Reached {
     }
 
     /// Opens the registry. `said` is what other processes may know of this one.
-    pub(super) async fn open(self, state: &State, config: Config, said: String) -> Result<Kept, ServeError> {
+    pub(super) async fn open(
+        self,
+        (state, at): (&State, &StoreAt),
+        config: Config,
+        said: String,
+    ) -> Result<Kept, ServeError> {
         let Self { cluster, abandon } = self;
         let network = config.network.clone();
         let process = number()?;
@@ -77,6 +84,7 @@ impl Reached {
         });
         let (writer, submitter) = Writer::start(store).map_err(no_thread)?;
         Ok(Kept {
+            at: at.clone(),
             registry,
             submitter,
             snapshots: Arc::new(cluster),

@@ -154,6 +154,11 @@ pub struct StatsShown {
     pub agents: usize,
     /// Agents that are connected.
     pub connections: usize,
+    /// Where the registry is kept: `file`, or the cluster.
+    pub store: String,
+    /// For how many seconds the store has not answered, and why. Absent while it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_silent: Option<(u64, String)>,
     /// The counters of the registry, by name.
     pub counters: Vec<(String, u64)>,
     /// Refused calls, by code.

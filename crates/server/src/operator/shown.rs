@@ -73,13 +73,15 @@ fn token(view: &TokenView<'_>, now: u64) -> TokenShown {
 }
 
 /// The counters.
-pub(super) fn stats(registry: &Registry) -> Told {
+pub(super) fn stats(registry: &Registry, store: String, store_silent: Option<(u64, String)>) -> Told {
     let stats = registry.stats();
     Told::Stats(StatsShown {
         network: registry.network().name.clone(),
         is_closed: registry.network().is_closed,
         agents: registry.agents(),
         connections: registry.connections(),
+        store,
+        store_silent,
         counters: stats.named().map(|(name, count)| (name.to_owned(), count)).to_vec(),
         refused: Code::ALL.map(|code| (code.word().to_owned(), stats.refused(code))).to_vec(),
     })

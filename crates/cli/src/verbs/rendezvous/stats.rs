@@ -30,6 +30,9 @@ fn text(stats: &StatsShown) -> String {
         ("agents".to_owned(), stats.agents.to_string()),
         ("connections".to_owned(), stats.connections.to_string()),
     ];
+    let silent =
+        stats.store_silent.as_ref().map(|(seconds, why)| format!(", silent for {seconds} s: {}", inert::text(why)));
+    lines.push(("store".to_owned(), format!("{}{}", inert::text(&stats.store), silent.unwrap_or_default())));
     let counted = |counters: &[(String, u64)], prefix: &str| -> Vec<_> {
         let name = |name: &str| format!("{prefix}{}", inert::text(name).replace('_', " "));
         counters.iter().map(|(word, count)| (name(word), count.to_string())).collect()
@@ -54,6 +57,8 @@ mod tests {
             is_closed: true,
             agents: 12,
             connections: 9,
+            store: "etcd://192.0.2.1:2379".to_owned(),
+            store_silent: Some((12, "no answer within 2 s".to_owned())),
             counters: vec![("calls".to_owned(), 1_234), ("over_identity_rate".to_owned(), 0)],
             refused: vec![("not_a_member".to_owned(), 3), ("fork".to_owned(), 0)],
         };

@@ -35,6 +35,9 @@ pub struct RendezvousHealth {
     /// Why it refuses the agent's record, as one word. Left out if it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused_record: Option<String>,
+    /// For how many seconds it has not answered a call, although the connection lives. Left out if no call waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unanswered_for: Option<u64>,
     /// How far its clock was ahead of this host's when it was heard last, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ahead_ms: Option<i64>,

@@ -128,6 +128,22 @@ fn a_rendezvous_with_several_addresses_is_called_again_sooner() {
 }
 
 #[test]
+fn it_knows_for_how_long_a_call_has_waited() {
+    let mut alone = Alone::new(1);
+    alone.client.set_record(sign(1, record(1, "alice", 1, alone.now)), alone.now);
+    alone.connect();
+    alone.welcome();
+    let register = alone.calls()[0].id;
+    let at = alone.now.monotonic + PING;
+    alone.advance_to(at);
+    let ping = alone.calls()[0].id;
+    alone.answer(ping, Reply::Revision { revision: 1, time: START });
+    assert_eq!(alone.client.waits(alone.now), Some(PING), "that pings are answered does not matter");
+    alone.answer(register, Reply::Done);
+    assert_eq!(alone.client.waits(alone.now), None);
+}
+
+#[test]
 fn the_rendezvous_says_when_to_reconnect_within_reason() {
     for (asked, expected) in [(0, 1), (45_000, 45), (u32::MAX, 600)] {
         let mut alone = Alone::welcomed();
