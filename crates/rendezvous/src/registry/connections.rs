@@ -51,7 +51,7 @@ impl Registry {
         }
     }
 
-    /// A connection has ended. The agent's lease goes on for [`LEASE`], so a short break is seen by nobody.
+    /// A connection has ended. The agent's lease goes on for [`LEASE`](super::presence::LEASE), so a short break is seen by nobody.
     pub fn disconnected(&mut self, connection: ConnectionId, now: Now) {
         let Some(ended) = self.forget_connection(connection) else { return };
         if self.agents.is_registered(&ended.identity) {
