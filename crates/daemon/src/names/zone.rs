@@ -344,4 +344,6 @@ fn is_transfer(asked: RecordType) -> bool {
 }
 
 #[cfg(test)]
+mod fuzzed;
+#[cfg(test)]
 mod tests;

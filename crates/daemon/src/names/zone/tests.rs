@@ -2,7 +2,7 @@
 
 use super::*;
 
-const DOMAIN: &str = "lab.overlay.internal";
+pub(super) const DOMAIN: &str = "lab.overlay.internal";
 
 fn agent(name: &str, addresses: &[&str], tags: &[&str], services: &[(&str, &str, u16, &str)]) -> Agent {
     let service = |&(name, protocol, port, text): &(&str, &str, u16, &str)| Service {
@@ -20,7 +20,7 @@ fn agent(name: &str, addresses: &[&str], tags: &[&str], services: &[(&str, &str,
 }
 
 /// `me` with a tag and a service of its own, which are no answer to "who has a GPU?"; alice, bob, and carol without IPv4.
-fn zone() -> Zone {
+pub(super) fn zone() -> Zone {
     let me = agent("me-too", &["10.99.0.1", "fd5c:102::1"], &["gpu"], &[("http", "tcp", 80, "")]);
     let pools = ["10.99.0.0/16", "fd5c:102::/32"].map(|pool| pool.parse().expect("a prefix"));
     let origin = Origin { interface: "ov0".to_owned(), domain: DOMAIN.to_owned(), pools: pools.into(), me };
@@ -36,7 +36,7 @@ fn zone() -> Zone {
     zone
 }
 
-fn question(name: &str, asked: RecordType) -> Query {
+pub(super) fn question(name: &str, asked: RecordType) -> Query {
     Query::query(Name::from_ascii(name).expect("a name"), asked)
 }
 
