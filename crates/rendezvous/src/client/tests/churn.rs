@@ -26,7 +26,7 @@ const MOVES: u32 = AGENTS as u32 / 10;
 const BEFORE: Duration = Duration::from_secs(60);
 /// When the rendezvous ends, and for how long.
 const OUTAGE: (Duration, Duration) = (Duration::from_secs(1_800), Duration::from_secs(300));
-/// How often one agent looks another one up.
+/// How often an agent looks a peer up.
 const LOOK_UP: Duration = Duration::from_millis(50);
 /// How soon an agent knows that it has moved if its kernel says so.
 const NOTICED: Duration = Duration::from_secs(2);
@@ -279,7 +279,7 @@ impl Crowd {
         }
     }
 
-    /// One agent looks another one up that it trusts. Returns whether what it knows is stale. `None`: it sleeps.
+    /// An agent looks a peer up that it trusts. Returns whether what it knows is stale. `None`: it sleeps.
     fn look_up(&mut self) -> Option<bool> {
         let agent = &self.agents[self.rng.next_u32() as usize % AGENTS];
         let friend = &self.agents[agent.friends[self.rng.next_u32() as usize % agent.friends.len()]];
@@ -338,5 +338,5 @@ fn what_agents_know_of_each_other_is_seldom_stale_although_one_in_ten_moves_in_a
     eprintln!("{moved} moves, {tried} look-ups, {:.2} % stale", share * 100.0);
     assert!(tried > 70_000 && moved == MOVES, "{tried} look-ups");
     assert!(share <= 0.02, "{stale} of {tried} were stale");
-    assert!(stale > 0, "some agent looked while another one moved");
+    assert!(stale > 0, "some agent looked while a peer moved");
 }
