@@ -7,7 +7,7 @@ use rand_core::{OsRng, RngCore as _};
 
 use super::device::one_ping;
 use super::worlds::Wire;
-use crate::lab::{B, Finished, Outside};
+use crate::lab::{B, Finished, Outside, Pings};
 
 /// Each line has two prefixes.
 const PREFIX_LINES: usize = 255 * 256;
@@ -35,7 +35,7 @@ fn prefixes_and_peers_in_bulk_come_and_go_beside_a_session_that_carries_on() {
     let (a, b) = (&world.two.a, &world.two.b);
     one_ping(&a.host, B.v4);
     let handshake = b.device.latest_handshake(&a.key);
-    let ping = a.host.spawn(format!("ping -n -i 0.1 -W 5 {}", B.v4));
+    let pings = Pings::new(u16::MAX, Duration::from_millis(100)).start(&a.host, B.v4);
     let timed = |what: &str, limit: u64, finished: &dyn Fn() -> Finished| {
         let began = Instant::now();
         let said = finished().succeeded(what);
@@ -76,8 +76,7 @@ fn prefixes_and_peers_in_bulk_come_and_go_beside_a_session_that_carries_on() {
     });
     assert_eq!(a.device.show("peers").lines().count(), 1);
 
-    ping.signal(rustix::process::Signal::INT);
-    let said = ping.finish_within(Duration::from_secs(10)).stdout;
-    assert!(said.contains(" 0% packet loss"), "{said}");
+    pings.are_enough();
+    pings.are_answered();
     assert_eq!(b.device.latest_handshake(&a.key), handshake, "the session was left alone");
 }
