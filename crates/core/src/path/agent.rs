@@ -156,7 +156,7 @@ impl Agent {
 
     /// Sets where the peer may be reached, as control knows, and from which addresses of ours.
     pub(crate) fn set_remote(&mut self, remote: &Remote, bases: &[Base], now: Instant) {
-        self.awaits_relay = remote.awaits_relay;
+        self.await_relay(remote.awaits_relay, now);
         let has_new = self.pairs.set_remote(remote, bases, self.primary, now);
         self.on_pairs_changed(has_new, now);
     }
@@ -204,6 +204,7 @@ impl Agent {
         self.calls.on_session();
         self.sought = Sought::default();
         self.traffic = self.traffic.max(Some(now));
+        self.hold_round(from, now);
         self.round.on_session(is_initiator, now);
         self.wake(now);
         let number = self.pairs.ensure(from, now)?;

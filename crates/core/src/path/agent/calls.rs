@@ -79,6 +79,21 @@ impl Agent {
         }
     }
 
+    /// Control expects a channel of a relay soon, or no longer: then it has told how relays see us, too.
+    pub(crate) fn await_relay(&mut self, awaits_relay: bool, now: Instant) {
+        if std::mem::replace(&mut self.awaits_relay, awaits_relay) && !awaits_relay {
+            self.round.release(now);
+            self.wake(now);
+        }
+    }
+
+    /// A session has come from there. Over a relay of which control has not told yet, it comes too early for a round.
+    pub(super) fn hold_round(&mut self, from: Endpoint, now: Instant) {
+        if self.awaits_relay && from.via.channel.is_some() {
+            self.round.hold(now);
+        }
+    }
+
     /// Sets where the present initiation has yet to go, because it is new or there are new places. A relay that it has not gone to
     /// gets all the time again.
     pub(crate) fn call_on(&mut self, now: Instant) {

@@ -37,6 +37,8 @@ const TELL_EVERY: Duration = Duration::from_millis(250);
 const MAX_TOLD: u8 = 12;
 /// How often a list that the peer repeats is answered in one round.
 const MAX_ANSWERS: u8 = 3;
+/// How long a round waits until it is known how relays see us.
+const HOLD: Duration = Duration::from_secs(1);
 /// How far behind the newest list one may be that was overtaken on the way. Otherwise the peer has begun anew.
 const REORDERED: i32 = 16;
 /// How long to rest after a round. A Linux router forgets a flow that was not answered after 30 s, and the port that it chose
@@ -89,6 +91,8 @@ pub(crate) struct Round {
     keeper: Option<Instant>,
     /// Whether our routers still expect the peer, so that this round needs no openers.
     is_kept: bool,
+    /// No opener goes out before.
+    held_until: Instant,
 }
 
 impl Round {
@@ -106,6 +110,7 @@ impl Round {
             is_first: false,
             keeper: None,
             is_kept: false,
+            held_until: Instant::default(),
         }
     }
 
@@ -160,7 +165,22 @@ impl Round {
         // A peer that has slept through its rest has sent none.
         self.is_kept &= self.keeper.take().is_none_or(|next| now <= next + KEEPERS_APART);
         let sent = if self.is_kept { OPENER_TTLS.len() } else { 0 };
-        self.phase = Phase::Opening { sent, next: now };
+        self.phase = Phase::Opening { sent, next: now.max(self.held_until) };
+    }
+
+    /// A relay has brought the session before control could say how that relay sees us. What we send to the peer may leave our router
+    /// from that address, and the peer cannot open its router for one that our list lacks. So rounds wait until
+    /// [`Round::release`], a second at most.
+    pub(crate) fn hold(&mut self, now: Instant) {
+        self.held_until = now + HOLD;
+    }
+
+    /// Our list is complete.
+    pub(crate) fn release(&mut self, now: Instant) {
+        self.held_until = now;
+        if let Phase::Opening { sent: 0, next } = &mut self.phase {
+            *next = (*next).min(now);
+        }
     }
 
     /// Records that there is a session. The peer may have been started since, and have forgotten our list.
@@ -316,6 +336,28 @@ mod tests {
                 assert_eq!(round.phase, after, "{before:?}, {fact}");
             }
         }
+    }
+
+    #[test]
+    fn a_round_waits_until_it_is_known_how_relays_see_us() {
+        let held = || {
+            let mut round = Round::new(100);
+            round.hold(at(0));
+            round.on_session(false, at(0));
+            assert!(round.on_list(200, 0, at(5)), "the peer's list changes nothing about that");
+            assert_eq!(due(&mut round, 300), []);
+            round
+        };
+        let mut round = held();
+        // A complete list has a number of its own.
+        round.renew(at(300));
+        assert_eq!(due(&mut round, 310), []);
+        round.release(at(310));
+        assert_eq!(due(&mut round, 350), [(310, Due::Open(2)), (330, Due::Open(4)), (350, Due::Tell)]);
+        assert_eq!(round.numbers(), (101, 200));
+        round.renew(at(400));
+        assert_eq!(due(&mut round, 400), [(400, Due::Open(2))], "later rounds do not wait");
+        assert_eq!(due(&mut held(), 1_000), [(1_000, Due::Open(2))], "a relay that never leads there holds nothing up");
     }
 
     #[test]
